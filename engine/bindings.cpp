@@ -1,0 +1,160 @@
+// The crossing: plans and arrays come in, arrays go out. No operator is named here.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <dnnl.hpp>
+
+#include "mb/arena.h"
+#include "mb/executable.h"
+#include "mb/parallel.h"
+#include "mb/registry.h"
+
+namespace py = pybind11;
+
+namespace mb {
+namespace {
+
+DType dtype_of(const py::array& array) {
+  return dtype_from_name(array.dtype().attr("name").cast<std::string>());
+}
+
+Tensor view_of(const py::array& array) {
+  Tensor tensor;
+  tensor.dtype = dtype_of(array);
+  require(array.ndim() <= kMaxRank, "arrays have at most ", kMaxRank, " dimensions");
+  tensor.rank = int(array.ndim());
+  for (int axis = 0; axis < tensor.rank; ++axis) tensor.dims[axis] = array.shape(axis);
+  tensor.pointer = const_cast<void*>(array.data());
+  require((array.flags() & py::array::c_style) != 0, "arrays must be C-contiguous");
+  return tensor;
+}
+
+// From a TensorType of megbrain_py/dtypes.py.
+Tensor type_from_python(const py::handle& type) {
+  Tensor tensor;
+  tensor.dtype = dtype_from_name(type.attr("dtype").attr("name").cast<std::string>());
+  const auto shape = type.attr("shape").cast<std::vector<std::int64_t>>();
+  require(shape.size() <= kMaxRank, "tensors have at most ", kMaxRank, " dimensions");
+  tensor.rank = int(shape.size());
+  std::copy(shape.begin(), shape.end(), tensor.dims.begin());
+  const auto layout = type.attr("layout").cast<std::string>();
+  tensor.layout = layout == "channels_last" ? Layout::kChannelsLast : Layout::kRows;
+  return tensor;
+}
+
+AttrValue attr_from_python(const py::handle& value) {
+  if (py::isinstance<py::bool_>(value)) return value.cast<bool>();
+  if (py::isinstance<py::int_>(value)) return value.cast<std::int64_t>();
+  if (py::isinstance<py::float_>(value)) return value.cast<double>();
+  if (py::isinstance<py::str>(value)) return value.cast<std::string>();
+  bool whole = true;
+  for (const auto& item : value) whole = whole && py::isinstance<py::int_>(item);
+  if (whole) return value.cast<std::vector<std::int64_t>>();
+  return value.cast<std::vector<double>>();
+}
+
+Attrs attrs_from_python(const py::dict& values) {
+  Attrs attrs;
+  for (const auto& [name, value] : values) {
+    attrs.set(name.cast<std::string>(), attr_from_python(value));
+  }
+  return attrs;
+}
+
+InstructionSpec instruction_from_python(const py::handle& instruction) {
+  InstructionSpec spec;
+  spec.kernel = instruction.attr("kernel").cast<std::string>();
+  spec.inputs = instruction.attr("inputs").cast<std::vector<int>>();
+  spec.outputs = instruction.attr("outputs").cast<std::vector<int>>();
+  const py::object workspace = instruction.attr("workspace");
+  spec.workspace = workspace.is_none() ? -1 : workspace.cast<int>();
+  spec.attrs = attrs_from_python(instruction.attr("attrs"));
+  spec.origin = instruction.attr("origin").cast<std::string>();
+  return spec;
+}
+
+PlanSpec plan_from_python(const py::handle& plan) {
+  PlanSpec spec;
+  for (const auto& slot : plan.attr("slots")) {
+    spec.slots.push_back({type_from_python(slot.attr("type")), slot.attr("arena").cast<std::string>(),
+                          slot.attr("offset").cast<std::int64_t>()});
+  }
+  for (const auto& instruction : plan.attr("instructions")) {
+    spec.instructions.push_back(instruction_from_python(instruction));
+  }
+  spec.feeds = plan.attr("feeds").cast<std::map<std::string, int>>();
+  spec.fetches = plan.attr("fetches").cast<std::map<std::string, int>>();
+  spec.scratch_bytes = plan.attr("scratch_bytes").cast<std::size_t>();
+  return spec;
+}
+
+std::size_t query(const py::handle& instruction, const py::list& input_types,
+                  const py::list& output_types) {
+  std::vector<Tensor> inputs, outputs;
+  for (const auto& type : input_types) inputs.push_back(type_from_python(type));
+  for (const auto& type : output_types) outputs.push_back(type_from_python(type));
+  return query_workspace(instruction_from_python(instruction), inputs, outputs);
+}
+
+// The state arrays are kept alive by this object: their addresses are bound into kernels.
+class PyExecutable {
+ public:
+  PyExecutable(const py::handle& plan, std::vector<py::array> state)
+      : state_(std::move(state)), executable_(plan_from_python(plan), blocks(state_)) {}
+
+  void run(const py::dict& feeds, const py::dict& fetches, bool poison, bool profile) {
+    const auto in = views(feeds);
+    const auto out = views(fetches);
+    const py::gil_scoped_release release;
+    executable_.run(in, out, RunOptions{poison, profile});
+  }
+  std::vector<double> seconds() const { return executable_.seconds(); }
+
+ private:
+  static std::vector<StateBlock> blocks(const std::vector<py::array>& state) {
+    std::vector<StateBlock> blocks;
+    for (const py::array& array : state) {
+      const Tensor tensor = view_of(array);
+      blocks.push_back({tensor.pointer, tensor.bytes()});
+    }
+    return blocks;
+  }
+  static std::map<std::string, Tensor> views(const py::dict& arrays) {
+    std::map<std::string, Tensor> views;
+    for (const auto& [name, array] : arrays) {
+      views[name.cast<std::string>()] = view_of(py::cast<py::array>(array));
+    }
+    return views;
+  }
+
+  std::vector<py::array> state_;
+  Executable executable_;
+};
+
+std::string onednn_version() {
+  const dnnl::version_t* version = dnnl::version();
+  return std::to_string(version->major) + "." + std::to_string(version->minor) + "." +
+         std::to_string(version->patch);
+}
+
+}  // namespace
+}  // namespace mb
+
+PYBIND11_MODULE(_engine, module) {
+  using namespace mb;
+  py::register_exception<Error>(module, "NativeError");
+  py::class_<PyExecutable>(module, "Executable")
+      .def(py::init<py::object, std::vector<py::array>>(), py::arg("plan"), py::arg("state"))
+      .def("run", &PyExecutable::run, py::arg("feeds"), py::arg("fetches"), py::arg("poison"),
+           py::arg("profile"))
+      .def("seconds", &PyExecutable::seconds);
+  module.def("query", &query, py::arg("instruction"), py::arg("inputs"), py::arg("outputs"));
+  module.def("arena_bytes", [] { return Arena::scratch().size(); });
+  module.def("num_threads", &num_threads);
+  module.def("set_num_threads", &set_num_threads);
+  module.def("isa", [] { return std::string(isa_name(isa_in_use())); });
+  module.def("choose_isa", [](const std::string& name) { choose_isa(name); });
+  module.def("onednn_version", &onednn_version);
+  module.def("kernel_names", [] { return kernel_names(Device::kCpu); });
+}

@@ -1,0 +1,33 @@
+// The scratch memory of a device: one block, shared by all executables, that grows and never moves.
+#pragma once
+
+#include <cstddef>
+#include <mutex>
+
+namespace mb {
+
+class Arena {
+ public:
+  static Arena& scratch();  // the CPU's
+
+  // Makes at least `bytes` usable; addresses handed out before stay valid. Prefaulted.
+  void reserve(std::size_t bytes);
+
+  char* base() const { return base_; }
+  std::size_t size() const { return size_; }  // the high-water mark in bytes
+  std::mutex& mutex() { return mutex_; }      // held by the executable that is running
+
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena();
+
+ private:
+  Arena();
+
+  char* base_ = nullptr;
+  std::size_t reserved_ = 0;
+  std::size_t size_ = 0;
+  std::mutex mutex_;
+};
+
+}  // namespace mb

@@ -1,0 +1,74 @@
+// A loaded plan: every kernel bound to its addresses.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "mb/kernel.h"
+
+namespace mb {
+
+// The C++ side of megbrain_py/plan.py; see there for the meaning of each field.
+struct SlotSpec {
+  Tensor type;                // the pointer is unused
+  std::string arena;          // "scratch", "state"
+  std::int64_t offset = 0;    // bytes in scratch; index into the state blocks
+};
+
+struct InstructionSpec {
+  std::string kernel;
+  std::vector<int> inputs, outputs;  // slot numbers
+  int workspace = -1;                // slot number, or none
+  Attrs attrs;
+  std::string origin;  // the user's file:line
+};
+
+struct PlanSpec {
+  std::vector<SlotSpec> slots;
+  std::vector<InstructionSpec> instructions;
+  std::map<std::string, int> feeds, fetches;  // name -> slot
+  std::size_t scratch_bytes = 0;
+};
+
+struct StateBlock {
+  void* pointer = nullptr;
+  std::size_t bytes = 0;
+};
+
+struct RunOptions {
+  bool poison = false;   // fill memory with NaN before it is written: finds reads of garbage
+  bool profile = false;  // time every instruction
+};
+
+class Executable {
+ public:
+  // Checks the plan against memory (every slot inside its block), binds all kernels.
+  Executable(const PlanSpec& plan, const std::vector<StateBlock>& state);
+
+  // Copies `feeds` in (rows layout), runs, copies the fetches out. No allocation, no Python.
+  void run(const std::map<std::string, Tensor>& feeds, const std::map<std::string, Tensor>& fetches,
+           const RunOptions& options);
+
+  const std::vector<double>& seconds() const { return seconds_; }  // of the last profiled run
+
+ private:
+  struct Step {
+    Launch launch;
+    std::string title;  // "conv2d at train.py:57", for errors
+    std::vector<Tensor> fresh;  // outputs and workspace that overlap no input: may be poisoned
+  };
+
+  std::map<std::string, Tensor> feeds_, fetches_;
+  std::vector<Step> steps_;
+  std::vector<double> seconds_;
+  std::size_t scratch_bytes_ = 0;
+};
+
+// Bytes of workspace that the kernel asks for with these shapes; 0 when it needs none.
+std::size_t query_workspace(const InstructionSpec& instruction, const std::vector<Tensor>& inputs,
+                            const std::vector<Tensor>& outputs);
+
+}  // namespace mb

@@ -1,0 +1,88 @@
+// The table of kernels and the choice of the instruction set.
+#include "mb/registry.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <optional>
+
+namespace mb {
+namespace {
+
+constexpr std::array<std::string_view, 3> kIsaNames{"base", "v3", "v4"};
+
+struct Entry {
+  std::array<std::optional<Kernel>, kIsaNames.size()> by_isa;
+};
+using Table = std::map<std::pair<Device, std::string>, Entry, std::less<>>;
+
+Table& table() {  // a function's static: kernels register themselves before main's statics exist
+  static Table entries;
+  return entries;
+}
+
+Isa level_of_this_cpu() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  // GCC's names of the psABI levels; older compilers know only the single features.
+  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                  __builtin_cpu_supports("bmi2");
+  const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                  __builtin_cpu_supports("avx512vl");
+  if (v4) return Isa::kV4;
+  if (v3) return Isa::kV3;
+#endif
+  return Isa::kBase;
+}
+
+Isa& chosen() {
+  static Isa isa = level_of_this_cpu();
+  return isa;
+}
+
+}  // namespace
+
+Isa isa_from_name(std::string_view name) {
+  const auto found = std::find(kIsaNames.begin(), kIsaNames.end(), name);
+  if (found == kIsaNames.end()) fail("unknown instruction set ", name, "; known: base, v3, v4");
+  return Isa(found - kIsaNames.begin());
+}
+
+std::string_view isa_name(Isa isa) { return kIsaNames[std::size_t(isa)]; }
+
+Isa isa_in_use() { return chosen(); }
+
+void choose_isa(std::string_view name) {
+  const Isa wanted = isa_from_name(name);
+  require(wanted <= level_of_this_cpu(), "instruction set ", name, " is not available: this CPU has ",
+          isa_name(level_of_this_cpu()));
+  chosen() = wanted;
+}
+
+void register_kernel(std::string_view name, Device device, Isa isa, Kernel kernel) {
+  auto& slot = table()[{device, std::string(name)}].by_isa[std::size_t(isa)];
+  require(!slot.has_value(), "kernel ", name, " is registered twice");
+  slot = kernel;
+}
+
+const Kernel& find_kernel(std::string_view name, Device device) {
+  const auto found = table().find(std::pair{device, std::string(name)});
+  require(found != table().end(), "no kernel for operator ", name, " on the ",
+          device == Device::kCpu ? "cpu" : "cuda device", ": its file is missing from the build");
+  for (int isa = int(isa_in_use()); isa >= 0; --isa) {
+    const auto& kernel = found->second.by_isa[std::size_t(isa)];
+    if (kernel) return *kernel;
+  }
+  fail("kernel ", name, " was not built for instruction set ", isa_name(isa_in_use()));
+}
+
+std::vector<std::string> kernel_names(Device device) {
+  std::vector<std::string> names;
+  for (const auto& [key, entry] : table()) {
+    if (key.first == device) names.push_back(key.second);
+  }
+  return names;
+}
+
+}  // namespace mb

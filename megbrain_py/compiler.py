@@ -1,0 +1,193 @@
+"""compile(...) -> Function; function(build) compiles a building function once per signature."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from megbrain_py import debug, engine, passes
+from megbrain_py.dtypes import Array, DType, TensorType
+from megbrain_py.errors import CompileError, EngineError
+from megbrain_py.graph import Graph, Placeholder, Var, placeholder
+from megbrain_py.lower import lower
+from megbrain_py.parameter import Parameter
+from megbrain_py.plan import Plan
+
+Outputs: TypeAlias = Mapping[str, Var]
+Updates: TypeAlias = Mapping[Parameter, Var]
+
+
+class Function:
+    """A compiled graph. Call it with the inputs by keyword; it returns fresh arrays by name.
+
+    `plan` and `peak_bytes` are known before the first run. Updates are written into their
+    parameters by each call. One function of a device runs at a time; calls from several threads
+    wait for each other.
+    """
+
+    def __init__(self, graph: Graph, plan: Plan) -> None:
+        self.graph = graph
+        self.plan = plan
+        self._executable = engine.Executable(plan)
+        self._inputs = {name: plan.slots[slot].type for name, slot in plan.feeds.items()}
+        self._outputs = {name: plan.slots[slot].type for name, slot in plan.fetches.items()}
+
+    @property
+    def peak_bytes(self) -> int:
+        """Bytes of scratch memory that a run takes; parameters are `plan.state_bytes`."""
+        return self.plan.scratch_bytes
+
+    def __call__(
+        self, *, out: Mapping[str, Array] | None = None, profile: bool = False, **feeds: Any
+    ) -> dict[str, Array]:
+        """Run once.
+
+        feeds: an array for each input, of its shape; safe conversions of the element type are
+        made (float64 to float32, a Python float to a float scalar), others refused.
+        out: arrays to write outputs into; the others are allocated.
+        Raises EngineError for missing, unknown or ill-shaped inputs.
+        """
+        ready = {name: self._feed(name, feeds) for name in self._inputs}
+        unknown = [name for name in feeds if name not in self._inputs]
+        if unknown:
+            known = ", ".join(self._inputs) or "none"
+            raise EngineError(f"call: no input is named {unknown[0]}; inputs: {known}")
+        fetches = {
+            name: self._out(name, type, (out or {}).get(name))
+            for name, type in self._outputs.items()
+        }
+        self._executable.run(ready, fetches, poison=debug.poison(), profile=profile)
+        return fetches
+
+    def _feed(self, name: str, feeds: Mapping[str, Any]) -> Array:
+        want = self._inputs[name]
+        if name not in feeds:
+            raise EngineError(f"call: input {name} is missing\n  {name}: {want}")
+        array = np.asarray(feeds[name])
+        if array.shape != want.shape:
+            raise EngineError(
+                f"call: input {name} expects shape {want.shape}, found {array.shape}\n"
+                f"  {name}: {want}"
+            )
+        safe = np.can_cast(array.dtype, want.dtype.numpy, "same_kind")
+        if not safe and not (array.dtype.kind in "iu" and want.dtype.is_integer):
+            raise EngineError(
+                f"call: input {name} expects {want.dtype}, found {array.dtype}\n  {name}: {want}"
+            )
+        return np.ascontiguousarray(array, want.dtype.numpy).reshape(want.shape)
+
+    @staticmethod
+    def _out(name: str, want: TensorType, given: Array | None) -> Array:
+        if given is None:
+            return np.empty(want.shape, want.dtype.numpy)
+        fits = given.shape == want.shape and given.dtype == want.dtype.numpy
+        if not (fits and given.flags.c_contiguous and given.flags.writeable):
+            raise EngineError(
+                f"call: out {name} expects a writable C-contiguous {want}, "
+                f"found {given.dtype}{list(given.shape)}"
+            )
+        return given
+
+    def profile(self) -> list[tuple[str, str, float]]:
+        """(kernel, origin, seconds) of each instruction of the last call with profile=True."""
+        steps = zip(self.plan.instructions, self._executable.seconds(), strict=True)
+        return [(step.kernel, step.origin, seconds) for step, seconds in steps]
+
+
+def compile(
+    outputs: Outputs | Var | Sequence[Var],
+    *,
+    inputs: Sequence[Var] | None = None,
+    updates: Updates | None = None,
+    pipeline: Sequence[passes.Pass] = passes.PIPELINE,
+) -> Function:
+    """Run the passes, plan the memory, load the plan.
+
+    outputs: Vars by name; a single Var is named "output", a sequence "output0", "output1", ...
+    inputs: when given, the placeholders that callers may feed; CompileError if one is missing.
+    updates: for each parameter the Var that a run writes into it.
+    """
+    named = _named(outputs)
+    graph = Graph(named, dict(updates or {}))
+    if inputs is not None:
+        listed = {v.node.op.label for v in inputs if isinstance(v.node.op, Placeholder)}
+        for name in graph.placeholders:
+            if name not in listed:
+                raise CompileError(f"compile: input {name} is used but not listed in inputs")
+    optimised = passes.run(graph, pipeline)
+    plan = lower(optimised, engine.workspace_bytes)
+    folder = debug.dump_folder()
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "plan.txt").write_text(str(plan) + "\n")
+    return Function(optimised, plan)
+
+
+def _named(outputs: Outputs | Var | Sequence[Var]) -> dict[str, Var]:
+    if isinstance(outputs, Var):
+        return {"output": outputs}
+    if isinstance(outputs, Mapping):
+        return dict(outputs)
+    return {f"output{index}": v for index, v in enumerate(outputs)}
+
+
+Built: TypeAlias = "Outputs | tuple[Outputs, Updates]"
+
+
+class SpecializedFunction:
+    """A building function compiled once for each signature (shapes and types) of its inputs.
+
+    The last `cache_size` signatures are kept; all share the parameters and one scratch arena.
+    """
+
+    def __init__(self, build: Callable[..., Built], cache_size: int = 16) -> None:
+        self.build = build
+        self.cache_size = cache_size
+        self._compiled: OrderedDict[tuple[Any, ...], Function] = OrderedDict()
+        self.compilations = 0  # how many signatures were compiled, repeats after eviction included
+
+    def __call__(self, **feeds: Any) -> dict[str, Array]:
+        arrays = {name: np.asarray(value) for name, value in feeds.items()}
+        types = {name: _type_of(array) for name, array in arrays.items()}
+        return self.specialize(**types)(**arrays)
+
+    def specialize(self, **types: TensorType) -> Function:
+        """The Function for inputs of these types, compiled now if it is new."""
+        key = tuple(sorted((name, t.shape, t.dtype.value) for name, t in types.items()))
+        if key in self._compiled:
+            self._compiled.move_to_end(key)
+            return self._compiled[key]
+        inputs = {name: placeholder(name, t) for name, t in types.items()}
+        built = self.build(**inputs)
+        outputs, updates = built if isinstance(built, tuple) else (built, {})
+        compiled = compile(outputs, updates=updates)
+        self.compilations += 1
+        self._compiled[key] = compiled
+        if len(self._compiled) > self.cache_size:
+            self._compiled.popitem(last=False)
+        return compiled
+
+
+def _type_of(array: Array) -> TensorType:
+    """The type an array is fed as; float64 becomes float32."""
+    name = "float32" if array.dtype == np.float64 else array.dtype.name
+    try:
+        return TensorType(array.shape, DType(name))
+    except ValueError:
+        raise EngineError(f"call: element type {array.dtype} is not supported") from None
+
+
+def function(
+    build: Callable[..., Built] | None = None, *, cache_size: int = 16
+) -> Any:
+    """Decorator: `@mb.function` makes a building function callable with arrays.
+
+    `build(**inputs)` gets a placeholder for each keyword and returns the outputs by name, or
+    (outputs, updates). See SpecializedFunction.
+    """
+    if build is not None:
+        return SpecializedFunction(build, cache_size)
+    return lambda build: SpecializedFunction(build, cache_size)

@@ -1,0 +1,58 @@
+"""Every environment variable, in one table; docs/environment.md is kept complete by a test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+VARIABLES = {
+    "MB_NUM_THREADS": "threads of the kernels; default: the CPUs this process may use",
+    "MB_ISA": "force the kernels' instruction set: base, v3 (AVX2) or v4 (AVX-512)",
+    "MB_DUMP": "folder: the graph after each pass, the plan and its memory picture are written",
+    "MB_PASSES": "comma-separated: -name switches a pass off, to bisect a miscompile",
+    "MB_POISON": "1: memory is filled with NaN before it is written",
+    "MB_TEST_DATA": "folder with real data sets for the tests",
+}
+
+
+def _get(name: str) -> str | None:
+    assert name in VARIABLES, name
+    return os.environ.get(name) or None
+
+
+def num_threads() -> int | None:
+    """MB_NUM_THREADS as a number; ValueError when it is none."""
+    text = _get("MB_NUM_THREADS")
+    if text is None:
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"MB_NUM_THREADS: expected a number >= 1, found {text!r}")
+    return int(text)
+
+
+def isa() -> str | None:
+    """MB_ISA."""
+    return _get("MB_ISA")
+
+
+def dump_folder() -> Path | None:
+    """MB_DUMP."""
+    text = _get("MB_DUMP")
+    return Path(text) if text else None
+
+
+def passes_off() -> frozenset[str]:
+    """Names of passes switched off by MB_PASSES=-fold,-cse."""
+    words = (_get("MB_PASSES") or "").split(",")
+    return frozenset(w.strip()[1:] for w in words if w.strip().startswith("-"))
+
+
+def poison() -> bool:
+    """MB_POISON."""
+    return _get("MB_POISON") == "1"
+
+
+def test_data() -> Path | None:
+    """MB_TEST_DATA."""
+    text = _get("MB_TEST_DATA")
+    return Path(text) if text else None

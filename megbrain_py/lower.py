@@ -1,0 +1,281 @@
+"""Graph -> Plan: order, lifetimes, aliases and offsets are decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from megbrain_py.dtypes import DType, TensorType
+from megbrain_py.graph import Constant, Graph, Node, Placeholder, Var
+from megbrain_py.parameter import Parameter, aligned_copy
+from megbrain_py.plan import Instruction, Plan, Slot, StateBlock
+from megbrain_py.planning.memory import Buffer, allocate
+from megbrain_py.planning.schedule import Problem, Task, lifetimes, schedule
+
+Query: TypeAlias = Callable[[Instruction, Sequence[TensorType], Sequence[TensorType]], int]
+
+
+@dataclass(eq=False)
+class Storage:
+    """Memory that one or several values (views) share. `state`: index of its state block."""
+
+    size: int
+    state: int | None = None
+
+
+@dataclass(eq=False)
+class Step:
+    """An instruction before it has slots: kernel, values read and written."""
+
+    kernel: str
+    inputs: tuple[Var, ...]
+    outputs: tuple[Var, ...]
+    node: Node | None  # None: a copy that lowering itself added
+    origin: str
+    after: list[Step] = field(default_factory=list)
+    workspace: int = 0
+
+
+class _Lowering:
+    """The state of one lowering: storages of values, steps, state blocks."""
+
+    def __init__(self, graph: Graph, query: Query) -> None:
+        self.graph = graph
+        self.query = query
+        self.storage: dict[Var, Storage] = {}
+        self.blocks: list[StateBlock] = []
+        self.steps: list[Step] = []
+        self.fetched: dict[str, Var] = dict(graph.outputs)
+
+    # --- values and steps ---
+
+    def collect(self) -> None:
+        """A storage for each value and a step for each node that computes."""
+        for node in self.graph.nodes:
+            if isinstance(node.op, Constant) or isinstance(node.outputs[0], Parameter):
+                self._add_state(node.outputs[0])
+                continue
+            types = [v.type for v in node.inputs], [v.type for v in node.outputs]
+            view = node.op.alias(*types)
+            if view is not None:
+                self.storage[node.outputs[0]] = self.storage[node.inputs[view]]
+                continue
+            for v in node.outputs:
+                self.storage[v] = Storage(v.type.nbytes)
+            if not isinstance(node.op, Placeholder):
+                self.steps.append(
+                    Step(node.op.kernel, node.inputs, node.outputs, node, node.origin)
+                )
+
+    def _add_state(self, var: Var) -> None:
+        if isinstance(var, Parameter):
+            block = StateBlock(var.name or "parameter", var.type, var.value)
+        else:
+            assert isinstance(var.node.op, Constant)
+            block = StateBlock("constant", var.type, aligned_copy(var.node.op.value))
+        self.storage[var] = Storage(var.type.nbytes, len(self.blocks))
+        self.blocks.append(block)
+
+    def _copy(self, source: Var, storage: Storage | None = None) -> Var:
+        """A step that copies `source`; into a storage of its own unless one is given."""
+        target = Var(source.node, source.index, source.type)
+        self.storage[target] = storage or Storage(source.type.nbytes)
+        self.steps.append(Step("copy", (source,), (target,), None, source.node.origin))
+        return target
+
+    # --- updates ---
+
+    def place_updates(self) -> None:
+        """New values go straight into their parameter where nobody needs the old one later."""
+        updated = {self.storage[p] for p in self.graph.updates}
+        for name, var in self.fetched.items():
+            if self.storage[var] in updated:  # the fetch means the value before the update
+                self.fetched[name] = self._copy(var)
+        pending: list[tuple[Var, Var]] = []
+        for parameter, new in self.graph.updates.items():
+            if self.storage[new] is self.storage[parameter]:
+                continue
+            if self.storage[new].state is not None:
+                new = self._copy(new)  # another parameter's old value
+            if not self._write_directly(parameter, new):
+                pending.append((parameter, new))
+        for parameter, new in pending:
+            readers = self._readers(self.storage[parameter])
+            self._copy(new, self.storage[parameter])
+            self.steps[-1].after.extend(readers)
+
+    def _readers(self, storage: Storage) -> list[Step]:
+        return [s for s in self.steps if any(self.storage[v] is storage for v in s.inputs)]
+
+    def _write_directly(self, parameter: Var, new: Var) -> bool:
+        """Let the step that makes `new` write into the parameter; False when it may not."""
+        target, source = self.storage[parameter], self.storage[new]
+        writers = [s for s in self.steps if any(self.storage[v] is source for v in s.outputs)]
+        if source.state is not None or len(writers) != 1:
+            return False
+        writer = writers[0]
+        own = [i for i, v in enumerate(writer.inputs) if self.storage[v] is target]
+        if own and not self._allowed(writer, source, own):
+            return False
+        readers = [s for s in self._readers(target) if s is not writer]
+        if self._reachable(writer) & set(readers):
+            return False  # somebody reads the old value after the new one is made
+        writer.after.extend(readers)
+        for v, storage in self.storage.items():
+            if storage is source:
+                self.storage[v] = target
+        return True
+
+    def _allowed(self, step: Step, source: Storage, inputs: Sequence[int]) -> bool:
+        """May the step's output in `source` overwrite all these inputs?"""
+        if step.node is None:
+            return False
+        types = [v.type for v in step.inputs], [v.type for v in step.outputs]
+        permits = set(step.node.op.may_overwrite(*types))
+        outputs = [o for o, v in enumerate(step.outputs) if self.storage[v] is source]
+        return all((o, i) in permits for o in outputs for i in inputs)
+
+    def _reachable(self, start: Step) -> set[Step]:
+        """Steps that need `start` to have run."""
+        made = {self.storage[v] for v in start.outputs}
+        reached = {start}
+        for step in self.steps:  # program order: inputs come first
+            reads = any(self.storage[v] in made for v in step.inputs)
+            if reads or any(s in reached for s in step.after):
+                reached.add(step)
+                made.update(self.storage[v] for v in step.outputs)
+        return reached - {start}
+
+    # --- order and offsets ---
+
+    def ask_workspaces(self) -> None:
+        """Kernels say how much workspace they need."""
+        for step in self.steps:
+            types = [v.type for v in step.inputs], [v.type for v in step.outputs]
+            probe = Instruction(step.kernel, (), (), self._attrs(step), step.origin)
+            step.workspace = self.query(probe, *types)
+
+    @staticmethod
+    def _attrs(step: Step) -> dict[str, object]:
+        return step.node.op.attrs() if step.node is not None else {}
+
+    def order_steps(self) -> None:
+        """Choose the order of the steps."""
+        _, problem = self._problem()
+        self.steps = [self.steps[t] for t in schedule(problem)]
+
+    def _scratch(self) -> list[Storage]:
+        return list(dict.fromkeys(s for s in self.storage.values() if s.state is None))
+
+    def _problem(self) -> tuple[list[Storage], Problem]:
+        buffers = self._scratch()
+        number = {s: b for b, s in enumerate(buffers)}
+
+        def numbers(variables: Sequence[Var]) -> tuple[int, ...]:
+            found = (self.storage[v] for v in variables)
+            return tuple(dict.fromkeys(number[s] for s in found if s.state is None))
+
+        index = {step: t for t, step in enumerate(self.steps)}
+        tasks = [
+            Task(numbers(s.inputs), numbers(s.outputs), s.workspace,
+                 tuple(index[a] for a in s.after))
+            for s in self.steps
+        ]  # fmt: skip
+        keep = frozenset(numbers(list(self.fetched.values())))
+        return buffers, Problem(tasks, [s.size for s in buffers], keep)
+
+    def overwrite_dead_inputs(self) -> None:
+        """Outputs take the storage of inputs that die at their step, where the operator permits."""
+        last: dict[Storage, Step] = {}
+        for step in self.steps:
+            for v in (*step.inputs, *step.outputs):
+                last[self.storage[v]] = step
+        kept = {self.storage[v] for v in self.fetched.values()}
+        sharing: dict[Storage, list[Var]] = {}
+        for v, storage in self.storage.items():
+            sharing.setdefault(storage, []).append(v)
+        for step in self.steps:
+            if step.node is None:
+                continue
+            types = [v.type for v in step.inputs], [v.type for v in step.outputs]
+            for o, i in step.node.op.may_overwrite(*types):
+                old, new = self.storage[step.inputs[i]], self.storage[step.outputs[o]]
+                taken = {self.storage[v] for v in step.outputs}
+                others = [v for v in step.inputs if self.storage[v] is old]
+                fits = (
+                    old.state is None and new.state is None and old.size == new.size
+                    and last[old] is step and old not in kept and old not in taken
+                    and all(v.type == step.inputs[i].type for v in others)
+                )  # fmt: skip
+                if not fits:
+                    continue
+                for v in sharing.pop(new):
+                    self.storage[v] = old
+                    sharing[old].append(v)
+                last[old] = last[new]
+                if new in kept:
+                    kept.add(old)
+
+    def plan(self) -> Plan:
+        """Slots with offsets, and the instructions."""
+        buffers, problem = self._problem()
+        lives = lifetimes(problem, range(len(self.steps)))
+        workspaces = [(t, s.workspace) for t, s in enumerate(self.steps) if s.workspace]
+        allocation = allocate(
+            [Buffer(s.size, *life) for s, life in zip(buffers, lives, strict=True)]
+            + [Buffer(size, t, t) for t, size in workspaces]
+        )
+        place = {s: (allocation.offsets[b], lives[b]) for b, s in enumerate(buffers)}
+        slots: list[Slot] = []
+        slot_of: dict[Var, int] = {}
+        for v, storage in self.storage.items():
+            slot_of[v] = len(slots)
+            if storage.state is not None:
+                label = self.blocks[storage.state].label
+                slots.append(Slot(v.type, "state", storage.state, -1, len(self.steps), label))
+            else:
+                offset, (first, last) = place[storage]
+                slots.append(Slot(v.type, "scratch", offset, first, last, str(v.node.op.name)))
+        instructions = []
+        workspace_offsets = dict(
+            zip([t for t, _ in workspaces], allocation.offsets[len(buffers) :], strict=True)
+        )
+        for t, step in enumerate(self.steps):
+            instruction = Instruction(
+                step.kernel,
+                tuple(slot_of[v] for v in step.inputs),
+                tuple(slot_of[v] for v in step.outputs),
+                self._attrs(step),
+                step.origin,
+            )
+            if step.workspace:
+                instruction = replace(instruction, workspace=len(slots))
+                slots.append(_workspace_slot(step.workspace, workspace_offsets[t], t))
+            instructions.append(instruction)
+        placeholders = self.graph.placeholders.items()
+        return Plan(
+            tuple(slots),
+            tuple(instructions),
+            {name: slot_of[v] for name, v in placeholders},
+            {name: slot_of[v] for name, v in self.fetched.items()},
+            tuple(self.blocks),
+            allocation.height,
+            allocation.lower_bound,
+        )
+
+
+def _workspace_slot(size: int, offset: int, position: int) -> Slot:
+    type = TensorType((size,), DType.uint8)
+    return Slot(type, "scratch", offset, position, position, "workspace")
+
+
+def lower(graph: Graph, query: Query) -> Plan:
+    """Decide everything: order, in-place writes, updates, offsets. `query` asks the engine."""
+    lowering = _Lowering(graph, query)
+    lowering.collect()
+    lowering.place_updates()
+    lowering.ask_workspaces()
+    lowering.order_steps()
+    lowering.overwrite_dead_inputs()
+    return lowering.plan()

@@ -1,0 +1,86 @@
+"""The Plan: slots and instructions as plain data; nothing is left to decide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from megbrain_py.dtypes import Array, TensorType
+
+ArenaName = Literal["scratch", "state"]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for one value.
+
+    `offset`: bytes from the start of the scratch arena, or, in the state arena, the index of the
+    state block (`Plan.state`). `first` and `last`: the instructions between which it is live.
+    """
+
+    type: TensorType
+    arena: ArenaName
+    offset: int
+    first: int
+    last: int
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One kernel call: slots by number, attributes, and the user's line it comes from."""
+
+    kernel: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    attrs: Mapping[str, Any]
+    origin: str
+    workspace: int | None = None
+
+    def __str__(self) -> str:
+        outputs = ", ".join(f"s{s}" for s in self.outputs)
+        inputs = ", ".join(f"s{s}" for s in self.inputs)
+        return f"{outputs} = {self.kernel}({inputs})   # {self.origin}"
+
+
+@dataclass(frozen=True)
+class StateBlock:
+    """A block that outlives the run: a parameter (`parameter` is its name) or a constant."""
+
+    label: str
+    type: TensorType
+    array: Array = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that the engine needs; `scratch_bytes` is the peak that a run takes.
+
+    `lower_bound`: no assignment of offsets for this order of instructions can need fewer bytes.
+    """
+
+    slots: tuple[Slot, ...]
+    instructions: tuple[Instruction, ...]
+    feeds: Mapping[str, int]
+    fetches: Mapping[str, int]
+    state: tuple[StateBlock, ...]
+    scratch_bytes: int
+    lower_bound: int
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of parameters and constants that the plan refers to."""
+        return sum(block.type.nbytes for block in self.state)
+
+    def __str__(self) -> str:
+        lines = [
+            f"plan: {len(self.instructions)} instructions, {len(self.slots)} slots, "
+            f"scratch {self.scratch_bytes:,} bytes (bound {self.lower_bound:,}), "
+            f"state {self.state_bytes:,} bytes"
+        ]
+        for number, slot in enumerate(self.slots):
+            place = f"{slot.arena}+{slot.offset}"
+            lines.append(f"  s{number}: {slot.type} {place} [{slot.first}, {slot.last}] {slot.label}")
+        lines += [f"  {index}: {step}" for index, step in enumerate(self.instructions)]
+        return "\n".join(lines)

@@ -1,0 +1,14 @@
+"""Elementwise functions of two operands, with numpy's broadcasting."""
+
+from megbrain_py.ops.binary.binary import add as add
+from megbrain_py.ops.binary.binary import div as div
+from megbrain_py.ops.binary.binary import equal as equal
+from megbrain_py.ops.binary.binary import greater as greater
+from megbrain_py.ops.binary.binary import greater_equal as greater_equal
+from megbrain_py.ops.binary.binary import less as less
+from megbrain_py.ops.binary.binary import less_equal as less_equal
+from megbrain_py.ops.binary.binary import maximum as maximum
+from megbrain_py.ops.binary.binary import minimum as minimum
+from megbrain_py.ops.binary.binary import mul as mul
+from megbrain_py.ops.binary.binary import pow as pow
+from megbrain_py.ops.binary.binary import sub as sub

@@ -1,0 +1,247 @@
+"""Elementwise functions of two operands, with numpy's broadcasting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from megbrain_py.dtypes import Array, DType, TensorType, broadcast_shapes
+from megbrain_py.errors import require
+from megbrain_py.graph import Node, Operator, Var, VarLike, constant
+from megbrain_py.ops.reduce import sum_to
+
+_ARITHMETIC = (DType.float32, DType.float64, DType.int32, DType.int64)
+
+
+@dataclass(frozen=True)
+class Binary(Operator):
+    """Base: both operands have one element type; shapes broadcast."""
+
+    elementwise: ClassVar[bool] = True
+    dtypes: ClassVar[tuple[DType, ...]] = _ARITHMETIC
+    result: ClassVar[DType | None] = None  # element type of the output; None: the operands'
+
+    def infer(self, a: TensorType, b: TensorType) -> TensorType:
+        require(a.dtype == b.dtype, f"operands must have one element type, are {a.dtype}, {b.dtype}")
+        known = ", ".join(map(str, self.dtypes))
+        require(a.dtype in self.dtypes, f"operands must be {known}, are {a.dtype}")
+        try:
+            shape = broadcast_shapes(a.shape, b.shape)
+        except ValueError:
+            require(False, f"shapes {a.shape} and {b.shape} do not broadcast")
+        return TensorType(shape, self.result or a.dtype)
+
+    def partial(self, a: Var, b: Var, y: Var, dy: Var) -> tuple[Var, Var]:
+        """Gradients for the operands, in the output's shape."""
+        raise NotImplementedError
+
+    def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
+        a, b = node.inputs
+        if self.result is not None:
+            return [None, None]
+        da, db = self.partial(a, b, node.outputs[0], dy[0])
+        return [sum_to(da, a.shape), sum_to(db, b.shape)]
+
+
+class Add(Binary, kernel="add"):
+    """a + b"""
+
+    def partial(self, a: Var, b: Var, y: Var, dy: Var) -> tuple[Var, Var]:
+        return dy, dy
+
+    def reference(self, a: Array, b: Array) -> Array:
+        return a + b
+
+
+class Sub(Binary, kernel="sub"):
+    """a - b"""
+
+    def partial(self, a: Var, b: Var, y: Var, dy: Var) -> tuple[Var, Var]:
+        return dy, mul(dy, -1)
+
+    def reference(self, a: Array, b: Array) -> Array:
+        return a - b
+
+
+class Mul(Binary, kernel="mul"):
+    """a * b"""
+
+    def partial(self, a: Var, b: Var, y: Var, dy: Var) -> tuple[Var, Var]:
+        return mul(dy, b), mul(dy, a)
+
+    def reference(self, a: Array, b: Array) -> Array:
+        return a * b
+
+
+class Div(Binary, kernel="div"):
+    """a / b, for floats"""
+
+    dtypes: ClassVar[tuple[DType, ...]] = (DType.float32, DType.float64)
+
+    def partial(self, a: Var, b: Var, y: Var, dy: Var) -> tuple[Var, Var]:
+        da = div(dy, b)
+        return da, mul(mul(da, y), -1)
+
+    def reference(self, a: Array, b: Array) -> Array:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return a / b
+
+
+class Pow(Binary, kernel="pow"):
+    """a ** b, for floats; the gradient to b is taken only where a > 0."""
+
+    dtypes: ClassVar[tuple[DType, ...]] = (DType.float32, DType.float64)
+
+    def partial(self, a: Var, b: Var, y: Var, dy: Var) -> tuple[Var, Var]:
+        from megbrain_py.ops.select import where  # a room that needs this one
+        from megbrain_py.ops.unary import log
+
+        da = mul(dy, mul(b, pow(a, sub(b, 1))))
+        positive = greater(a, 0)
+        safe = where(positive, a, 1)
+        return da, mul(dy, where(positive, mul(y, log(safe)), 0))
+
+    def reference(self, a: Array, b: Array) -> Array:
+        with np.errstate(all="ignore"):
+            return np.power(a, b)
+
+
+class Maximum(Binary, kernel="maximum"):
+    """max(a, b); NaN wins. Where a == b the gradient goes to b."""
+
+    def partial(self, a: Var, b: Var, y: Var, dy: Var) -> tuple[Var, Var]:
+        return _pick(greater(a, b), dy)
+
+    def reference(self, a: Array, b: Array) -> Array:
+        return np.maximum(a, b)
+
+
+class Minimum(Binary, kernel="minimum"):
+    """min(a, b); NaN wins. Where a == b the gradient goes to b."""
+
+    def partial(self, a: Var, b: Var, y: Var, dy: Var) -> tuple[Var, Var]:
+        return _pick(less(a, b), dy)
+
+    def reference(self, a: Array, b: Array) -> Array:
+        return np.minimum(a, b)
+
+
+def _pick(first: Var, dy: Var) -> tuple[Var, Var]:
+    from megbrain_py.ops.select import where
+
+    return where(first, dy, 0), where(first, 0, dy)
+
+
+@dataclass(frozen=True)
+class Comparison(Binary):
+    """Base: the output is bool and has no gradient."""
+
+    result: ClassVar[DType | None] = DType.bool
+
+
+class Less(Comparison, kernel="less"):
+    """a < b"""
+
+    def reference(self, a: Array, b: Array) -> Array:
+        return np.less(a, b)
+
+
+class LessEqual(Comparison, kernel="less_equal"):
+    """a <= b"""
+
+    def reference(self, a: Array, b: Array) -> Array:
+        return np.less_equal(a, b)
+
+
+class Greater(Comparison, kernel="greater"):
+    """a > b"""
+
+    def reference(self, a: Array, b: Array) -> Array:
+        return np.greater(a, b)
+
+
+class GreaterEqual(Comparison, kernel="greater_equal"):
+    """a >= b"""
+
+    def reference(self, a: Array, b: Array) -> Array:
+        return np.greater_equal(a, b)
+
+
+class Equal(Comparison, kernel="equal"):
+    """a == b"""
+
+    def reference(self, a: Array, b: Array) -> Array:
+        return np.equal(a, b)
+
+
+def apply_binary(op: Operator, a: VarLike, b: VarLike) -> Var:
+    """Apply an operator of two operands; a number takes the other operand's element type."""
+    if not isinstance(a, Var):
+        a = constant(a, b.dtype if isinstance(b, Var) else None)
+    if not isinstance(b, Var):
+        b = constant(b, a.dtype)
+    result: Var = op(a, b)
+    return result
+
+
+def add(a: VarLike, b: VarLike) -> Var:
+    """a + b with broadcasting. float or int."""
+    return apply_binary(Add(), a, b)
+
+
+def sub(a: VarLike, b: VarLike) -> Var:
+    """a - b with broadcasting. float or int."""
+    return apply_binary(Sub(), a, b)
+
+
+def mul(a: VarLike, b: VarLike) -> Var:
+    """a * b with broadcasting. float or int."""
+    return apply_binary(Mul(), a, b)
+
+
+def div(a: VarLike, b: VarLike) -> Var:
+    """a / b with broadcasting. float."""
+    return apply_binary(Div(), a, b)
+
+
+def pow(a: VarLike, b: VarLike) -> Var:
+    """a ** b with broadcasting. float."""
+    return apply_binary(Pow(), a, b)
+
+
+def maximum(a: VarLike, b: VarLike) -> Var:
+    """The larger of a and b with broadcasting; NaN wins. float or int."""
+    return apply_binary(Maximum(), a, b)
+
+
+def minimum(a: VarLike, b: VarLike) -> Var:
+    """The smaller of a and b with broadcasting; NaN wins. float or int."""
+    return apply_binary(Minimum(), a, b)
+
+
+def less(a: VarLike, b: VarLike) -> Var:
+    """a < b as bool."""
+    return apply_binary(Less(), a, b)
+
+
+def less_equal(a: VarLike, b: VarLike) -> Var:
+    """a <= b as bool."""
+    return apply_binary(LessEqual(), a, b)
+
+
+def greater(a: VarLike, b: VarLike) -> Var:
+    """a > b as bool."""
+    return apply_binary(Greater(), a, b)
+
+
+def greater_equal(a: VarLike, b: VarLike) -> Var:
+    """a >= b as bool."""
+    return apply_binary(GreaterEqual(), a, b)
+
+
+def equal(a: VarLike, b: VarLike) -> Var:
+    """a == b as bool."""
+    return apply_binary(Equal(), a, b)

@@ -1,0 +1,64 @@
+"""Examples of the binary operators: broadcasting, odd sizes, empty, extreme values."""
+
+import numpy as np
+
+from megbrain_py import functional as F
+from megbrain_py.op_testing import Case, ErrorCase, integers, normal
+
+_FLOAT = {"add": F.add, "sub": F.sub, "mul": F.mul, "div": F.div, "pow": F.pow,
+          "maximum": F.maximum, "minimum": F.minimum}  # fmt: skip
+_COMPARISONS = {"less": F.less, "less_equal": F.less_equal, "greater": F.greater,
+                "greater_equal": F.greater_equal, "equal": F.equal}  # fmt: skip
+
+
+def _positive(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.abs(normal(*shape, seed=seed)) + np.float32(0.5)
+
+
+def _pair(name: str, a: tuple[int, ...], b: tuple[int, ...]) -> dict[str, np.ndarray]:
+    first = _positive(*a) if name == "pow" else normal(*a)
+    second = _positive(*b, seed=1) if name == "div" else normal(*b, seed=1)
+    return {"a": first, "b": second}
+
+
+_SHAPES = {
+    "same": ((3, 5), (3, 5)),
+    "row": ((4, 7), (7,)),
+    "column": ((4, 7), (4, 1)),
+    "both": ((3, 1, 5), (1, 4, 5)),
+    "scalar": ((2, 3), ()),
+    "image_channel": ((2, 3, 4, 5), (3, 1, 1)),
+    "empty": ((0, 3), (1, 3)),
+    "long": ((40001,), (40001,)),
+}
+
+CASES = [
+    Case(f"{name}_{kind}", lambda a, b, f=f: f(a, b), _pair(name, *shapes))
+    for name, f in _FLOAT.items()
+    for kind, shapes in _SHAPES.items()
+]
+CASES += [
+    Case(f"{name}_{dtype}", lambda a, b, f=f: f(a, b),
+         {"a": integers(3, 4, dtype=dtype), "b": integers(4, seed=1, dtype=dtype)}, grad=())
+    for name, f in [*_COMPARISONS.items(), ("add", F.add), ("mul", F.mul), ("sub", F.sub)]
+    for dtype in ("int32", "int64")
+]  # fmt: skip
+CASES += [
+    Case(f"{name}_float", lambda a, b, f=f: f(a, b), _pair(name, (5, 6), (6,)), grad=())
+    for name, f in _COMPARISONS.items()
+]
+_SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 3e38, 1.0], np.float32)
+CASES += [
+    Case(f"{name}_special", lambda a, b, f=f: f(a, b),
+         {"a": _SPECIAL, "b": np.roll(_SPECIAL, 1)}, grad=())
+    for name, f in {"maximum": F.maximum, "minimum": F.minimum}.items()
+]  # fmt: skip
+
+ERRORS = [
+    ErrorCase("shapes", lambda a, b: F.add(a, b), {"a": normal(3, 4), "b": normal(5)},
+              "add: shapes (3, 4) and (5,) do not broadcast"),
+    ErrorCase("types", lambda a, b: F.mul(a, b), {"a": normal(3), "b": integers(3)},
+              "mul: operands must have one element type, are float32, int64"),
+    ErrorCase("division of integers", lambda a, b: F.div(a, b),
+              {"a": integers(3), "b": integers(3, low=1)}, "div: operands must be float32"),
+]  # fmt: skip

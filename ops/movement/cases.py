@@ -1,0 +1,6 @@
+"""Examples of the movement room."""
+
+from megbrain_py.op_testing import Case, ErrorCase
+
+CASES: list[Case] = []
+ERRORS: list[ErrorCase] = []
