@@ -28,11 +28,11 @@ class Function:
     wait for each other.
     """
 
-    def __init__(self, graph: Graph, plan: Plan) -> None:
+    def __init__(self, graph: Graph, plan: Plan, inputs: Mapping[str, TensorType]) -> None:
         self.graph = graph
         self.plan = plan
         self._executable = engine.Executable(plan)
-        self._inputs = {name: plan.slots[slot].type for name, slot in plan.feeds.items()}
+        self._inputs = dict(inputs)  # more than the plan's feeds where a pass found one unused
         self._outputs = {name: plan.slots[slot].type for name, slot in plan.fetches.items()}
 
     @property
@@ -50,7 +50,8 @@ class Function:
         out: arrays to write outputs into; the others are allocated.
         Raises EngineError for missing, unknown or ill-shaped inputs.
         """
-        ready = {name: self._feed(name, feeds) for name in self._inputs}
+        arrays = {name: self._feed(name, feeds) for name in self._inputs}
+        ready = {name: arrays[name] for name in self.plan.feeds}
         unknown = [name for name in feeds if name not in self._inputs]
         if unknown:
             known = ", ".join(self._inputs) or "none"
@@ -112,10 +113,11 @@ def compile(
     """
     named = _named(outputs)
     graph = Graph(named, dict(updates or {}))
+    used = graph.placeholders
+    accepted = {v.node.op.label: v for v in inputs or [] if isinstance(v.node.op, Placeholder)}
     if inputs is not None:
-        listed = {v.node.op.label for v in inputs if isinstance(v.node.op, Placeholder)}
-        for name in graph.placeholders:
-            if name not in listed:
+        for name in used:
+            if name not in accepted:
                 raise CompileError(f"compile: input {name} is used but not listed in inputs")
     optimised = passes.run(graph, pipeline)
     plan = lower(optimised, engine.workspace_bytes)
@@ -123,7 +125,7 @@ def compile(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "plan.txt").write_text(str(plan) + "\n")
-    return Function(optimised, plan)
+    return Function(optimised, plan, {name: v.type for name, v in (accepted | used).items()})
 
 
 def _named(outputs: Outputs | Var | Sequence[Var]) -> dict[str, Var]:
@@ -163,7 +165,7 @@ class SpecializedFunction:
         inputs = {name: placeholder(name, t) for name, t in types.items()}
         built = self.build(**inputs)
         outputs, updates = built if isinstance(built, tuple) else (built, {})
-        compiled = compile(outputs, updates=updates)
+        compiled = compile(outputs, inputs=list(inputs.values()), updates=updates)
         self.compilations += 1
         self._compiled[key] = compiled
         if len(self._compiled) > self.cache_size:

@@ -33,7 +33,7 @@ class Step:
     outputs: tuple[Var, ...]
     node: Node | None  # None: a copy that lowering itself added
     origin: str
-    after: list[Step] = field(default_factory=list)
+    after: list[Step] = field(default_factory=list)  # must run first: makers of inputs, and others
     workspace: int = 0
 
 
@@ -46,6 +46,7 @@ class _Lowering:
         self.storage: dict[Var, Storage] = {}
         self.blocks: list[StateBlock] = []
         self.steps: list[Step] = []
+        self.maker: dict[Var, Step] = {}
         self.fetched: dict[str, Var] = dict(graph.outputs)
 
     # --- values and steps ---
@@ -59,14 +60,27 @@ class _Lowering:
             types = [v.type for v in node.inputs], [v.type for v in node.outputs]
             view = node.op.alias(*types)
             if view is not None:
-                self.storage[node.outputs[0]] = self.storage[node.inputs[view]]
+                self._add_view(node.outputs[0], node.inputs[view])
                 continue
             for v in node.outputs:
                 self.storage[v] = Storage(v.type.nbytes)
             if not isinstance(node.op, Placeholder):
-                self.steps.append(
-                    Step(node.op.kernel, node.inputs, node.outputs, node, node.origin)
-                )
+                self._add_step(node.op.kernel, node.inputs, node.outputs, node, node.origin)
+
+    def _add_view(self, view: Var, of: Var) -> None:
+        self.storage[view] = self.storage[of]
+        if of in self.maker:
+            self.maker[view] = self.maker[of]
+
+    def _add_step(
+        self, kernel: str, inputs: Sequence[Var], outputs: Sequence[Var], node: Node | None,
+        origin: str,
+    ) -> Step:  # fmt: skip
+        step = Step(kernel, tuple(inputs), tuple(outputs), node, origin)
+        step.after.extend(dict.fromkeys(self.maker[v] for v in inputs if v in self.maker))
+        self.maker.update((v, step) for v in outputs)
+        self.steps.append(step)
+        return step
 
     def _add_state(self, var: Var) -> None:
         if isinstance(var, Parameter):
@@ -81,7 +95,7 @@ class _Lowering:
         """A step that copies `source`; into a storage of its own unless one is given."""
         target = Var(source.node, source.index, source.type)
         self.storage[target] = storage or Storage(source.type.nbytes)
-        self.steps.append(Step("copy", (source,), (target,), None, source.node.origin))
+        self._add_step("copy", (source,), (target,), None, source.node.origin)
         return target
 
     # --- updates ---
@@ -92,18 +106,18 @@ class _Lowering:
         for name, var in self.fetched.items():
             if self.storage[var] in updated:  # the fetch means the value before the update
                 self.fetched[name] = self._copy(var)
-        pending: list[tuple[Var, Var]] = []
-        for parameter, new in self.graph.updates.items():
-            if self.storage[new] is self.storage[parameter]:
-                continue
-            if self.storage[new].state is not None:
-                new = self._copy(new)  # another parameter's old value
-            if not self._write_directly(parameter, new):
-                pending.append((parameter, new))
-        for parameter, new in pending:
+        new_values = {p: v for p, v in self.graph.updates.items() if not self._same(p, v)}
+        for parameter, new in new_values.items():
+            if self.storage[new].state is not None:  # another parameter's old value
+                new_values[parameter] = self._copy(new)
+        remaining = {p: v for p, v in new_values.items() if not self._write_directly(p, v)}
+        for parameter, new in remaining.items():
             readers = self._readers(self.storage[parameter])
-            self._copy(new, self.storage[parameter])
-            self.steps[-1].after.extend(readers)
+            copy = self.maker[self._copy(new, self.storage[parameter])]
+            copy.after.extend(readers)
+
+    def _same(self, a: Var, b: Var) -> bool:
+        return self.storage[a] is self.storage[b]
 
     def _readers(self, storage: Storage) -> list[Step]:
         return [s for s in self.steps if any(self.storage[v] is storage for v in s.inputs)]
@@ -119,7 +133,7 @@ class _Lowering:
         if own and not self._allowed(writer, source, own):
             return False
         readers = [s for s in self._readers(target) if s is not writer]
-        if self._reachable(writer) & set(readers):
+        if self._depend_on(writer) & set(readers):
             return False  # somebody reads the old value after the new one is made
         writer.after.extend(readers)
         for v, storage in self.storage.items():
@@ -136,16 +150,20 @@ class _Lowering:
         outputs = [o for o, v in enumerate(step.outputs) if self.storage[v] is source]
         return all((o, i) in permits for o in outputs for i in inputs)
 
-    def _reachable(self, start: Step) -> set[Step]:
-        """Steps that need `start` to have run."""
-        made = {self.storage[v] for v in start.outputs}
-        reached = {start}
-        for step in self.steps:  # program order: inputs come first
-            reads = any(self.storage[v] in made for v in step.inputs)
-            if reads or any(s in reached for s in step.after):
-                reached.add(step)
-                made.update(self.storage[v] for v in step.outputs)
-        return reached - {start}
+    def _depend_on(self, start: Step) -> set[Step]:
+        """Steps that can only run after `start`."""
+        successors: dict[Step, list[Step]] = {}
+        for step in self.steps:
+            for before in step.after:
+                successors.setdefault(before, []).append(step)
+        reached: set[Step] = set()
+        stack = [start]
+        while stack:
+            for step in successors.get(stack.pop(), []):
+                if step not in reached:
+                    reached.add(step)
+                    stack.append(step)
+        return reached
 
     # --- order and offsets ---
 
@@ -199,6 +217,7 @@ class _Lowering:
             if step.node is None:
                 continue
             types = [v.type for v in step.inputs], [v.type for v in step.outputs]
+            placed: set[int] = set()  # outputs that have found a place
             for o, i in step.node.op.may_overwrite(*types):
                 old, new = self.storage[step.inputs[i]], self.storage[step.outputs[o]]
                 taken = {self.storage[v] for v in step.outputs}
@@ -208,8 +227,9 @@ class _Lowering:
                     and last[old] is step and old not in kept and old not in taken
                     and all(v.type == step.inputs[i].type for v in others)
                 )  # fmt: skip
-                if not fits:
+                if o in placed or not fits:
                     continue
+                placed.add(o)
                 for v in sharing.pop(new):
                     self.storage[v] = old
                     sharing[old].append(v)

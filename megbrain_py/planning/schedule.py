@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Rule: TypeAlias = "Callable[[int, int], tuple[int, int]]"
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Problem:
-    """Tasks in program order (a valid one), the buffers' sizes in bytes, and what stays.
+    """Tasks in program order, the buffers' sizes in bytes, and what stays.
 
     A buffer that no task writes is live from the start; one in `keep` until the end.
     """
@@ -74,20 +77,17 @@ def peak(problem: Problem, order: Sequence[int]) -> int:
 
 def schedule(problem: Problem) -> list[int]:
     """The best of several orders: as written, frees taken early, least growth first."""
-    candidates = [
-        list(range(len(problem.tasks))),
-        _list_schedule(problem, eager=True),
-        _list_schedule(problem, eager=False),
-    ]
+    rules: tuple[Rule, ...] = (
+        lambda t, growth: (0, t),
+        lambda t, growth: (0 if growth < 0 else 1, t),
+        lambda t, growth: (growth, t),
+    )
+    candidates = [_list_schedule(problem, rule) for rule in rules]
     return min(candidates, key=lambda order: peak(problem, order))
 
 
-def _list_schedule(problem: Problem, *, eager: bool) -> list[int]:
-    """Run ready tasks by how many bytes they add.
-
-    eager: program order, but a ready task that frees more than it makes goes first.
-    Otherwise always the ready task with the least growth (ties: program order).
-    """
+def _list_schedule(problem: Problem, rule: Rule) -> list[int]:
+    """Always the ready task that `rule(task, bytes it makes less bytes it frees)` puts first."""
     tasks = problem.tasks
     successors: list[list[int]] = [[] for _ in tasks]
     waiting = [len(p) for p in problem.predecessors]
@@ -110,8 +110,7 @@ def _list_schedule(problem: Problem, *, eager: bool) -> list[int]:
         return made - freed
 
     def key(t: int) -> tuple[int, int]:
-        grow = growth(t)
-        return (0 if grow < 0 else 1, t) if eager else (grow, t)
+        return rule(t, growth(t))
 
     ready: list[tuple[tuple[int, int], int]] = []
 
