@@ -13,7 +13,7 @@ from megbrain_py.dtypes import Array, DType, TensorType
 from megbrain_py.errors import CompileError, EngineError
 from megbrain_py.graph import Graph, Placeholder, Var, placeholder
 from megbrain_py.lower import lower
-from megbrain_py.parameter import Parameter
+from megbrain_py.parameter import Parameter, aligned_copy
 from megbrain_py.plan import Plan
 
 Outputs: TypeAlias = Mapping[str, Var]
@@ -34,11 +34,27 @@ class Function:
         self._executable = engine.Executable(plan)
         self._inputs = dict(inputs)  # more than the plan's feeds where a pass found one unused
         self._outputs = {name: plan.slots[slot].type for name, slot in plan.fetches.items()}
+        self._borrowed: dict[str, Array] = {}
 
     @property
     def peak_bytes(self) -> int:
         """Bytes of scratch memory that a run takes; parameters are `plan.state_bytes`."""
         return self.plan.scratch_bytes
+
+    def input(self, name: str) -> Array:
+        """An array that stands for this input in every call that does not feed it.
+
+        Fill it in place (a loader may decode into it) instead of passing an array each time.
+        """
+        if name not in self._inputs:
+            raise EngineError(f"input: no input is named {name}; inputs: {self._known()}")
+        if name not in self._borrowed:
+            type = self._inputs[name]
+            self._borrowed[name] = aligned_copy(np.zeros(type.shape, type.dtype.numpy))
+        return self._borrowed[name]
+
+    def _known(self) -> str:
+        return ", ".join(self._inputs) or "none"
 
     def __call__(
         self, *, out: Mapping[str, Array] | None = None, profile: bool = False, **feeds: Any
@@ -54,8 +70,7 @@ class Function:
         ready = {name: arrays[name] for name in self.plan.feeds}
         unknown = [name for name in feeds if name not in self._inputs]
         if unknown:
-            known = ", ".join(self._inputs) or "none"
-            raise EngineError(f"call: no input is named {unknown[0]}; inputs: {known}")
+            raise EngineError(f"call: no input is named {unknown[0]}; inputs: {self._known()}")
         fetches = {
             name: self._out(name, type, (out or {}).get(name))
             for name, type in self._outputs.items()
@@ -65,6 +80,8 @@ class Function:
 
     def _feed(self, name: str, feeds: Mapping[str, Any]) -> Array:
         want = self._inputs[name]
+        if name not in feeds and name in self._borrowed:
+            return self._borrowed[name]
         if name not in feeds:
             raise EngineError(f"call: input {name} is missing\n  {name}: {want}")
         array = np.asarray(feeds[name])
@@ -103,6 +120,7 @@ def compile(
     *,
     inputs: Sequence[Var] | None = None,
     updates: Updates | None = None,
+    device: str = "cpu",
     pipeline: Sequence[passes.Pass] = passes.PIPELINE,
 ) -> Function:
     """Run the passes, plan the memory, load the plan.
@@ -110,7 +128,10 @@ def compile(
     outputs: Vars by name; a single Var is named "output", a sequence "output0", "output1", ...
     inputs: when given, the placeholders that callers may feed; CompileError if one is missing.
     updates: for each parameter the Var that a run writes into it.
+    device: "cpu"; CompileError for a device that this build has no kernels for.
     """
+    if device != "cpu":
+        raise CompileError(f"compile: device {device} is not available; this build has: cpu")
     named = _named(outputs)
     graph = Graph(named, dict(updates or {}))
     used = graph.placeholders

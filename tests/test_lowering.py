@@ -103,6 +103,15 @@ def test_out_is_written_and_checked() -> None:
         function(x=[1, 2, 3], out={"output": np.zeros(3)})
 
 
+def test_a_borrowed_input_is_filled_in_place() -> None:
+    function = mb.compile(mb.placeholder("x", (3,)) + 1.0)
+    function.input("x")[:] = [1, 2, 3]
+    assert function()["output"].tolist() == [2, 3, 4]
+    function.input("x")[0] = 7
+    assert function()["output"].tolist() == [8, 3, 4]
+    assert function(x=[0, 0, 0])["output"].tolist() == [1, 1, 1]
+
+
 def test_peak_is_what_the_arena_takes() -> None:
     # larger than any plan before it in this process: the arena grows to exactly this plan
     x = mb.placeholder("x", (engine.arena_bytes() // 4 + 1_000_000,))
@@ -124,6 +133,11 @@ FEED_ERRORS = [
 def test_wrong_feeds(feeds: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(mb.EngineError, match=message):
         mb.compile(mb.placeholder("x", (3,)) + 1.0)(**feeds)
+
+
+def test_a_device_without_kernels_is_refused() -> None:
+    with pytest.raises(mb.CompileError, match="device cuda:0 is not available"):
+        mb.compile(mb.placeholder("x", (3,)) + 1.0, device="cuda:0")
 
 
 def test_unlisted_input() -> None:
