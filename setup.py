@@ -88,9 +88,14 @@ class CMakeBuild(build_ext):
 def packages() -> list[str]:
     """megbrain_py with `ops` and `models` as its sub-packages; the two links are not followed."""
     core = find_namespace_packages(
-        str(ROOT), include=["megbrain_py", "megbrain_py.*"],
-        exclude=["megbrain_py.ops", "megbrain_py.ops.*", "megbrain_py.models",
-                 "megbrain_py.models.*"],
+        str(ROOT),
+        include=["megbrain_py", "megbrain_py.*"],
+        exclude=[
+            "megbrain_py.ops",
+            "megbrain_py.ops.*",
+            "megbrain_py.models",
+            "megbrain_py.models.*",
+        ],
     )
     rooms = [f"megbrain_py.{top}" for top in ("ops", "models")]
     for top in ("ops", "models"):
@@ -105,7 +110,7 @@ setup(
         "megbrain_py.ops": "ops",
         "megbrain_py.models": "models",
     },
-    package_data={"megbrain_py": ["py.typed"]},
+    package_data={"megbrain_py": ["py.typed", "_engine.pyi"]},
     ext_modules=[Extension("megbrain_py._engine", sources=[])],
     cmdclass={"build_ext": CMakeBuild},
     zip_safe=False,

@@ -77,7 +77,8 @@ InstructionSpec instruction_from_python(const py::handle& instruction) {
 PlanSpec plan_from_python(const py::handle& plan) {
   PlanSpec spec;
   for (const auto& slot : plan.attr("slots")) {
-    spec.slots.push_back({type_from_python(slot.attr("type")), slot.attr("arena").cast<std::string>(),
+    spec.slots.push_back({type_from_python(slot.attr("type")),
+                          slot.attr("arena").cast<std::string>(),
                           slot.attr("offset").cast<std::int64_t>()});
   }
   for (const auto& instruction : plan.attr("instructions")) {

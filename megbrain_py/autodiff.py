@@ -26,8 +26,7 @@ def gradients(target: Var, wrt: Sequence[Var]) -> list[Var]:
     for v in wrt:
         if not v.dtype.is_float:
             raise GraphError(
-                f"gradients: only float values have gradients, {v!r} has none\n"
-                f"  at {user_origin()}"
+                f"gradients: only float values have gradients, {v!r} has none\n  at {user_origin()}"
             )
     nodes = nodes_of([target])
     needed = _nodes_that_depend_on(nodes, wrt)

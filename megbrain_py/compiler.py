@@ -133,7 +133,7 @@ def compile(
     if device != "cpu":
         raise CompileError(f"compile: device {device} is not available; this build has: cpu")
     named = _named(outputs)
-    graph = Graph(named, dict(updates or {}))
+    graph = Graph(named, {p: new for p, new in (updates or {}).items()})
     used = graph.placeholders
     accepted = {v.node.op.label: v for v in inputs or [] if isinstance(v.node.op, Placeholder)}
     if inputs is not None:
@@ -173,7 +173,7 @@ class SpecializedFunction:
         self.compilations = 0  # how many signatures were compiled, repeats after eviction included
 
     def __call__(self, **feeds: Any) -> dict[str, Array]:
-        arrays = {name: np.asarray(value) for name, value in feeds.items()}
+        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in feeds.items()}
         types = {name: _type_of(array) for name, array in arrays.items()}
         return self.specialize(**types)(**arrays)
 
@@ -203,9 +203,7 @@ def _type_of(array: Array) -> TensorType:
         raise EngineError(f"call: element type {array.dtype} is not supported") from None
 
 
-def function(
-    build: Callable[..., Built] | None = None, *, cache_size: int = 16
-) -> Any:
+def function(build: Callable[..., Built] | None = None, *, cache_size: int = 16) -> Any:
     """Decorator: `@mb.function` makes a building function callable with arrays.
 
     `build(**inputs)` gets a placeholder for each keyword and returns the outputs by name, or

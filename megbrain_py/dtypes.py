@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import enum
 import math
 from collections.abc import Sequence
@@ -35,11 +36,11 @@ class DType(enum.Enum):
         return self.numpy.itemsize
 
     @property
-    def is_float(self) -> bool:
+    def is_float(self) -> builtins.bool:
         return self in (DType.float32, DType.float64)
 
     @property
-    def is_integer(self) -> bool:
+    def is_integer(self) -> builtins.bool:
         return self in (DType.int32, DType.int64, DType.uint8)
 
     def __str__(self) -> str:

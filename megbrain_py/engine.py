@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from megbrain_py import _engine  # type: ignore[attr-defined]
-from megbrain_py import debug
+from megbrain_py import _engine, debug
 from megbrain_py.dtypes import Array, TensorType
 from megbrain_py.errors import EngineError
 from megbrain_py.plan import Instruction, Plan

@@ -1,263 +1,29 @@
-"""The graph: Var, Node, Operator, Graph; how nodes are made, rewritten and verified."""
+"""The graph: its sources, Graph itself, and how graphs are rewritten and verified."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from megbrain_py.dtypes import Array, DType, Layout, TensorType
-from megbrain_py.errors import CompileError, GraphError, Mismatch
+from megbrain_py.errors import CompileError, GraphError
+from megbrain_py.node import Node as Node
+from megbrain_py.node import Operator as Operator
+from megbrain_py.node import Var as Var
+from megbrain_py.node import VarLike as VarLike
+from megbrain_py.node import describe as describe
+from megbrain_py.node import make_node as make_node
+from megbrain_py.node import origin_of as origin_of
+from megbrain_py.node import register_sugar as register_sugar
+from megbrain_py.node import taking_place_of
+from megbrain_py.node import user_origin as user_origin
 
 if TYPE_CHECKING:
     import networkx
-
-VarLike: TypeAlias = "Var | float | int | bool | Array"
-
-_PACKAGE = str(Path(__file__).resolve().parent)
-_OPS = str(Path(_PACKAGE).parent / "ops")
-_serial = itertools.count()
-_replaced_order: list[int] = []  # while a pass rebuilds a node: that node's place
-
-
-class Operator:
-    """What a node does. A subclass is a frozen dataclass: its fields are its attributes.
-
-    Equal operators are equal, so common nodes are found by comparison and printing is free.
-    Facts that others need are class attributes or small methods with safe defaults:
-    """
-
-    kernel: ClassVar[str] = ""  # name under which the kernel is registered
-    pure: ClassVar[bool] = True  # no effect but its outputs: may be removed, merged, repeated
-    elementwise: ClassVar[bool] = False  # each output element needs only its own input elements
-    collective: ClassVar[bool] = False  # talks to other ranks: order fixed, never repeated
-    random: ClassVar[bool] = False  # draws from a counter: a repeated node draws the same numbers
-    source: ClassVar[bool] = False  # has no instruction: a placeholder, a parameter, a constant
-
-    def __init_subclass__(cls, *, kernel: str | None = None, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if kernel is not None:
-            cls.kernel = kernel
-
-    @property
-    def name(self) -> str:
-        """What the user reads in messages and prints."""
-        return self.kernel or type(self).__name__.lower()
-
-    def infer(self, *inputs: TensorType) -> TensorType | Sequence[TensorType]:
-        """Output types; `require(...)` what the operator needs. The only shape rule there is."""
-        raise NotImplementedError(f"{type(self).__name__}.infer")
-
-    def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
-        """For each input its gradient, or None where it has none.
-
-        `dy` holds one Var for each output; of several outputs those without a gradient are None.
-        """
-        raise GraphError(f"{self.name}: has no gradient\n  at {node.origin}")
-
-    def reference(self, *inputs: Array) -> Array | Sequence[Array]:
-        """Slow, obvious numpy. Works in the element type of its inputs (float64 in tests)."""
-        raise NotImplementedError(f"{type(self).__name__}.reference")
-
-    def simplify(self, *inputs: Var) -> Sequence[Var] | None:
-        """Cheaper Vars with the same values (x * 1 is x), or None; applied by passes/fold.py."""
-        return None
-
-    def attrs(self) -> dict[str, Any]:
-        """What the kernel gets: the dataclass fields, without those that are None."""
-        values: dict[str, Any] = {}
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            if isinstance(value, DType):
-                value = value.value
-            if value is not None:
-                values[field.name] = value
-        return values
-
-    def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
-        """The layouts this operator wants for its inputs, and gives its outputs.
-
-        `inputs` carry the layouts they have now. The default is rows everywhere; an elementwise
-        operator follows its full-sized inputs. Only 4-d values can be channels_last. Who gives
-        channels_last must want it for an input (but Relayout): graphs start as rows throughout.
-        """
-        outputs = self.output_types(inputs)
-        want: Layout = "rows"
-        if self.elementwise and outputs[0].rank == 4:
-            full = [t for t in inputs if t.shape == outputs[0].shape]
-            if any(t.layout == "channels_last" for t in full):
-                want = "channels_last"
-        wanted: list[Layout] = []
-        for t in inputs:
-            if not self.elementwise:
-                wanted.append("rows")
-            elif t.shape == outputs[0].shape:
-                wanted.append(want)
-            else:
-                wanted.append(t.layout)  # a broadcast operand is read through its own strides
-        given: list[Layout] = [want if t.rank == 4 else "rows" for t in outputs]
-        return wanted, given
-
-    def alias(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int | None:
-        """Index of the input whose storage output 0 *is* (a view, no instruction), or None."""
-        return None
-
-    def may_overwrite(
-        self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
-    ) -> Sequence[tuple[int, int]]:
-        """Pairs (output, input): the output may be written into that input's dead storage.
-
-        The default for elementwise operators: every input of the output's type and layout.
-        """
-        if not self.elementwise:
-            return ()
-        return [
-            (o, i)
-            for o, out in enumerate(outputs)
-            for i, t in enumerate(inputs)
-            if t.shape == out.shape and t.layout == out.layout
-            and t.dtype.itemsize == out.dtype.itemsize
-        ]
-
-    def output_types(self, inputs: Sequence[TensorType]) -> tuple[TensorType, ...]:
-        """`infer` as a tuple, in rows layout."""
-        types = self.infer(*[t.with_layout("rows") for t in inputs])
-        return (types,) if isinstance(types, TensorType) else tuple(types)
-
-    def __call__(self, *inputs: Var) -> Any:
-        """Apply to Vars: one Var, or a tuple of them when there are several outputs."""
-        node = make_node(self, inputs)
-        return node.outputs[0] if len(node.outputs) == 1 else node.outputs
-
-    def __str__(self) -> str:
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        shown = [f"{f.name}={getattr(self, f.name)!r}" for f in fields if f.repr]
-        return f"{self.name}({', '.join(shown)})" if shown else self.name
-
-
-class Node:
-    """An operator applied to Vars, and the user's line that did it."""
-
-    __slots__ = ("inputs", "op", "order", "origin", "outputs")
-
-    def __init__(
-        self, op: Operator, inputs: tuple[Var, ...], types: Sequence[TensorType], origin: str
-    ) -> None:
-        self.op = op
-        self.inputs = inputs
-        self.origin = origin
-        # Program order. A node that a pass makes takes the place of the node it replaces.
-        serial = next(_serial)
-        place = serial
-        if _replaced_order:
-            place = max([_replaced_order[-1], *(v.node.order[0] for v in inputs)])
-        self.order = (place, serial)
-        self.outputs = tuple(Var(self, index, t) for index, t in enumerate(types))
-
-    def __repr__(self) -> str:
-        return f"<Node {self.op} at {self.origin}>"
-
-
-class Var:
-    """One value in a program: its type, the node that makes it, which output. No storage."""
-
-    __slots__ = ("index", "node", "type")
-
-    def __init__(self, node: Node, index: int, type: TensorType) -> None:
-        self.node = node
-        self.index = index
-        self.type = type
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.type.shape
-
-    @property
-    def dtype(self) -> DType:
-        return self.type.dtype
-
-    @property
-    def rank(self) -> int:
-        return self.type.rank
-
-    def __repr__(self) -> str:
-        return f"<Var {self.type} = {self.node.op}[{self.index}] at {self.node.origin}>"
-
-    def __bool__(self) -> bool:
-        raise GraphError(
-            "Var: has no truth value while the graph is built; use functional.where\n"
-            f"  at {user_origin()}"
-        )
-
-    __hash__ = object.__hash__
-
-    # Arithmetic is written in functional.py, above this module: it registers the functions.
-    def __add__(self, other: VarLike) -> Var:
-        return _sugar("add", self, other)
-
-    def __radd__(self, other: VarLike) -> Var:
-        return _sugar("add", other, self)
-
-    def __sub__(self, other: VarLike) -> Var:
-        return _sugar("sub", self, other)
-
-    def __rsub__(self, other: VarLike) -> Var:
-        return _sugar("sub", other, self)
-
-    def __mul__(self, other: VarLike) -> Var:
-        return _sugar("mul", self, other)
-
-    def __rmul__(self, other: VarLike) -> Var:
-        return _sugar("mul", other, self)
-
-    def __truediv__(self, other: VarLike) -> Var:
-        return _sugar("div", self, other)
-
-    def __rtruediv__(self, other: VarLike) -> Var:
-        return _sugar("div", other, self)
-
-    def __pow__(self, other: VarLike) -> Var:
-        return _sugar("pow", self, other)
-
-    def __matmul__(self, other: Var) -> Var:
-        return _sugar("matmul", self, other)
-
-    def __neg__(self) -> Var:
-        return _sugar("neg", self)
-
-    def __lt__(self, other: VarLike) -> Var:
-        return _sugar("less", self, other)
-
-    def __le__(self, other: VarLike) -> Var:
-        return _sugar("less_equal", self, other)
-
-    def __gt__(self, other: VarLike) -> Var:
-        return _sugar("greater", self, other)
-
-    def __ge__(self, other: VarLike) -> Var:
-        return _sugar("greater_equal", self, other)
-
-    def __getitem__(self, index: Any) -> Var:
-        return _sugar("getitem", self, index)
-
-
-_SUGAR: dict[str, Callable[..., Var]] = {}
-
-
-def register_sugar(**functions: Callable[..., Var]) -> None:
-    """Give the arithmetic of Var its meaning; called once, by functional.py."""
-    _SUGAR.update(functions)
-
-
-def _sugar(name: str, *operands: Any) -> Var:
-    return _SUGAR[name](*operands)
-
 
 # --- sources --------------------------------------------------------------------------------------
 
@@ -332,69 +98,6 @@ def constant(value: Any, dtype: DType | None = None) -> Var:
     return make_node(Constant(array), ()).outputs[0]
 
 
-# --- making nodes ---------------------------------------------------------------------------------
-
-_origin_override: list[str] = []
-
-
-class origin_of:
-    """`with origin_of(node):` nodes made inside inherit that node's origin (gradients, passes)."""
-
-    def __init__(self, node: Node) -> None:
-        self.origin = node.origin
-
-    def __enter__(self) -> None:
-        _origin_override.append(self.origin)
-
-    def __exit__(self, *exc: object) -> None:
-        _origin_override.pop()
-
-
-def user_origin() -> str:
-    """file:line of the nearest caller outside the framework's own files (models count as users)."""
-    if _origin_override:
-        return _origin_override[-1]
-    frame = sys._getframe(1)
-    while frame.f_back is not None:
-        path = frame.f_code.co_filename
-        if not path.startswith((_PACKAGE, _OPS)) or path.startswith(f"{_PACKAGE}/models"):
-            break
-        frame = frame.f_back
-    return f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}"
-
-
-def _short(path: str) -> str:
-    """The last three parts of a path: enough to find the file, short enough for a line."""
-    return "/".join(Path(path).parts[-3:])
-
-
-def describe(var: Var) -> str:
-    """One line about a Var for an error message."""
-    return f"{var.type}   {var.node.op} from {var.node.origin}"
-
-
-def make_node(op: Operator, inputs: Sequence[Var]) -> Node:
-    """Check, infer, remember the user's line. Raises GraphError in the shape of docs/errors.md."""
-    origin = user_origin()
-    for value in inputs:
-        if not isinstance(value, Var):
-            raise GraphError(
-                f"{op.name}: expected a Var, found {type(value).__name__}\n  at {origin}"
-            )
-    types = [v.type for v in inputs]
-    try:
-        outputs = op.output_types(types)
-    except (Mismatch, TypeError) as error:
-        if isinstance(error, TypeError) and "positional argument" not in str(error):
-            raise
-        lines = [f"{op.name}: {error}", *(f"  {describe(v)}" for v in inputs), f"  at {origin}"]
-        raise GraphError("\n".join(lines)) from None
-    wanted, given = op.layouts(types)
-    if [t.layout for t in types] == list(wanted):  # otherwise the layout pass has not come by yet
-        outputs = tuple(t.with_layout(g) for t, g in zip(outputs, given, strict=True))
-    return Node(op, tuple(inputs), outputs, origin)
-
-
 # --- graphs ---------------------------------------------------------------------------------------
 
 
@@ -467,15 +170,11 @@ def rewrite(graph: Graph, rewriter: Rewriter) -> Graph:
     replaced: dict[Var, Var] = {}
     for node in graph.nodes:
         inputs = tuple(replaced.get(v, v) for v in node.inputs)
-        _replaced_order.append(node.order[0])
-        try:
-            with origin_of(node):
-                outputs = rewriter(node, inputs)
-                if outputs is None:
-                    same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
-                    outputs = node.outputs if same else make_node(node.op, inputs).outputs
-        finally:
-            _replaced_order.pop()
+        with taking_place_of(node), origin_of(node):
+            outputs = rewriter(node, inputs)
+            if outputs is None:
+                same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
+                outputs = node.outputs if same else make_node(node.op, inputs).outputs
         replaced.update(zip(node.outputs, outputs, strict=True))
     return Graph(
         {name: replaced[v] for name, v in graph.outputs.items()},

@@ -63,7 +63,9 @@ def normal(*shape: int, seed: int = 0, scale: float = 1.0, shift: float = 0.0) -
     return (rng.standard_normal(shape) * scale + shift).astype(np.float32)
 
 
-def integers(*shape: int, low: int = 0, high: int = 10, seed: int = 0, dtype: str = "int64") -> Array:
+def integers(
+    *shape: int, low: int = 0, high: int = 10, seed: int = 0, dtype: str = "int64"
+) -> Array:
     """Uniform integers in [low, high)."""
     return np.random.default_rng([seed, *shape]).integers(low, high, shape).astype(dtype)
 
@@ -84,9 +86,7 @@ def relative_error(found: Array, expected: Array) -> float:
     if expected.size == 0:
         return 0.0
     finite = np.isfinite(expected)
-    same = np.array_equal(
-        np.where(finite, 0, found), np.where(finite, 0, expected), equal_nan=True
-    )
+    same = np.array_equal(np.where(finite, 0, found), np.where(finite, 0, expected), equal_nan=True)
     if not same:
         return float("inf")
     if not finite.any():
@@ -121,8 +121,9 @@ def check_forward(case: Case) -> None:
     compiled = compile(graph.outputs)
     found = _run(case, compiled)
     for name, var in graph.outputs.items():
-        assert expected[name].shape == var.shape, f"{name}: inferred {var.shape}, " \
-            f"reference {expected[name].shape}"
+        assert expected[name].shape == var.shape, (
+            f"{name}: inferred {var.shape}, reference {expected[name].shape}"
+        )
         error = relative_error(found[name], expected[name])
         assert error <= case.tolerance, f"{name}: relative error {error:.2e} of the kernel"
     again = _run(case, compiled)
@@ -154,9 +155,7 @@ def check_gradient(case: Case) -> None:
     graph, names = _loss_graph(case)
     exact = reference.evaluate(graph, case.inputs)
     rng = np.random.default_rng(5)
-    wide = {
-        n: a.astype(np.float64) if a.dtype == np.float32 else a for n, a in case.inputs.items()
-    }
+    wide = {n: a.astype(np.float64) if a.dtype == np.float32 else a for n, a in case.inputs.items()}
     direction = {n: rng.standard_normal(wide[n].shape) for n in names}
 
     def loss_at(step: float) -> float:

@@ -81,6 +81,8 @@ class Plan:
         ]
         for number, slot in enumerate(self.slots):
             place = f"{slot.arena}+{slot.offset}"
-            lines.append(f"  s{number}: {slot.type} {place} [{slot.first}, {slot.last}] {slot.label}")
+            lines.append(
+                f"  s{number}: {slot.type} {place} [{slot.first}, {slot.last}] {slot.label}"
+            )
         lines += [f"  {index}: {step}" for index, step in enumerate(self.instructions)]
         return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Counter-based random numbers, the same as engine/include/mb/random.h; keys for a step's images."""
+"""Counter-based random numbers, the same as engine/include/mb/random.h, and keys of images."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ def _mix(z: _Bits) -> _Bits:
     """The finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    mixed: _Bits = z ^ (z >> np.uint64(31))
+    return mixed
 
 
 def _bits(value: Any) -> _Bits:
-    return np.atleast_1d(np.asarray(value)).astype(np.int64).astype(np.uint64)
+    bits: _Bits = np.atleast_1d(np.asarray(value)).astype(np.int64).astype(np.uint64)
+    return bits
 
 
 def random_bits(key: Any, salt: int, counter: Any) -> _Bits:
@@ -32,7 +34,8 @@ def random_bits(key: Any, salt: int, counter: Any) -> _Bits:
 
 def uniform(bits: _Bits) -> Array:
     """Uniform in [0, 1) with 24 bits, exact in float32."""
-    return (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+    numbers: Array = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+    return numbers
 
 
 def keys(seed: int, step: int, ids: Any) -> Array:

@@ -11,9 +11,7 @@ from megbrain_py.graph import Constant, Graph, Placeholder, Var
 from megbrain_py.parameter import Parameter
 
 
-def evaluate(
-    graph: Graph, feeds: Mapping[str, Array], *, double: bool = True
-) -> dict[str, Array]:
+def evaluate(graph: Graph, feeds: Mapping[str, Array], *, double: bool = True) -> dict[str, Array]:
     """Outputs by name. `double`: float32 values are computed in float64. Updates are not made."""
     values: dict[Var, Array] = {}
 

@@ -26,9 +26,7 @@ buffers_strategy = st.lists(
 @settings(max_examples=200, deadline=None)
 def test_live_buffers_never_overlap(buffers: list[Buffer]) -> None:
     allocation = allocate(buffers)
-    for (a, x), (b, y) in itertools.combinations(
-        zip(buffers, allocation.offsets, strict=True), 2
-    ):
+    for (a, x), (b, y) in itertools.combinations(zip(buffers, allocation.offsets, strict=True), 2):
         together = a.first <= b.last and b.first <= a.last
         apart = x + a.size <= y or y + b.size <= x
         assert apart or not together or a.size == 0 or b.size == 0

@@ -20,7 +20,8 @@ bool overlap(const Tensor& a, const Tensor& b) {
   return a0 < b0 + b.bytes() && b0 < a0 + a.bytes();
 }
 
-Tensor place(const SlotSpec& slot, std::size_t scratch_bytes, const std::vector<StateBlock>& state) {
+Tensor place(const SlotSpec& slot, std::size_t scratch_bytes,
+             const std::vector<StateBlock>& state) {
   Tensor tensor = slot.type;
   if (slot.arena == "scratch") {
     require(slot.offset >= 0 && std::size_t(slot.offset) + tensor.bytes() <= scratch_bytes,

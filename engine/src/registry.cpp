@@ -55,8 +55,8 @@ Isa isa_in_use() { return chosen(); }
 
 void choose_isa(std::string_view name) {
   const Isa wanted = isa_from_name(name);
-  require(wanted <= level_of_this_cpu(), "instruction set ", name, " is not available: this CPU has ",
-          isa_name(level_of_this_cpu()));
+  require(wanted <= level_of_this_cpu(), "instruction set ", name,
+          " is not available: this CPU has ", isa_name(level_of_this_cpu()));
   chosen() = wanted;
 }
 

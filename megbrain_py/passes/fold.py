@@ -32,5 +32,3 @@ def fold(graph: Graph) -> Graph:
         return [constant(np.asarray(value), v.dtype) for value, v in typed]
 
     return rewrite(graph, rewriter)
-
-

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from megbrain_py.dtypes import Array, DType, TensorType, broadcast_shapes
-from megbrain_py.errors import require
+from megbrain_py.errors import GraphError, require
 from megbrain_py.graph import Node, Operator, Var, VarLike, constant
 from megbrain_py.ops.reduce import sum_to
 
@@ -25,7 +25,9 @@ class Binary(Operator):
     result: ClassVar[DType | None] = None  # element type of the output; None: the operands'
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
-        require(a.dtype == b.dtype, f"operands must have one element type, are {a.dtype}, {b.dtype}")
+        require(
+            a.dtype == b.dtype, f"operands must have one element type, are {a.dtype}, {b.dtype}"
+        )
         known = ", ".join(map(str, self.dtypes))
         require(a.dtype in self.dtypes, f"operands must be {known}, are {a.dtype}")
         try:
@@ -36,7 +38,7 @@ class Binary(Operator):
 
     def partial(self, a: Var, b: Var, y: Var, dy: Var) -> tuple[Var, Var]:
         """Gradients for the operands, in the output's shape."""
-        raise NotImplementedError
+        raise GraphError(f"{self.name}: has no gradient")
 
     def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
         a, b = node.inputs

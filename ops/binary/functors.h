@@ -13,52 +13,76 @@ namespace mb {
 
 struct Add {
   template <typename T>
-  MB_FUNCTOR T operator()(T a, T b) const { return a + b; }
+  MB_FUNCTOR T operator()(T a, T b) const {
+    return a + b;
+  }
 };
 struct Sub {
   template <typename T>
-  MB_FUNCTOR T operator()(T a, T b) const { return a - b; }
+  MB_FUNCTOR T operator()(T a, T b) const {
+    return a - b;
+  }
 };
 struct Mul {
   template <typename T>
-  MB_FUNCTOR T operator()(T a, T b) const { return a * b; }
+  MB_FUNCTOR T operator()(T a, T b) const {
+    return a * b;
+  }
 };
 struct Div {
   template <typename T>
-  MB_FUNCTOR T operator()(T a, T b) const { return a / b; }
+  MB_FUNCTOR T operator()(T a, T b) const {
+    return a / b;
+  }
 };
 struct Pow {
   template <typename T>
-  MB_FUNCTOR T operator()(T a, T b) const { return std::pow(a, b); }
+  MB_FUNCTOR T operator()(T a, T b) const {
+    return std::pow(a, b);
+  }
 };
 // NaN in either operand gives NaN, as numpy and torch do.
 struct Maximum {
   template <typename T>
-  MB_FUNCTOR T operator()(T a, T b) const { return a > b || a != a ? a : b; }
+  MB_FUNCTOR T operator()(T a, T b) const {
+    return a > b || a != a ? a : b;
+  }
 };
 struct Minimum {
   template <typename T>
-  MB_FUNCTOR T operator()(T a, T b) const { return a < b || a != a ? a : b; }
+  MB_FUNCTOR T operator()(T a, T b) const {
+    return a < b || a != a ? a : b;
+  }
 };
 struct Less {
   template <typename T>
-  MB_FUNCTOR bool operator()(T a, T b) const { return a < b; }
+  MB_FUNCTOR bool operator()(T a, T b) const {
+    return a < b;
+  }
 };
 struct LessEqual {
   template <typename T>
-  MB_FUNCTOR bool operator()(T a, T b) const { return a <= b; }
+  MB_FUNCTOR bool operator()(T a, T b) const {
+    return a <= b;
+  }
 };
 struct Greater {
   template <typename T>
-  MB_FUNCTOR bool operator()(T a, T b) const { return a > b; }
+  MB_FUNCTOR bool operator()(T a, T b) const {
+    return a > b;
+  }
 };
 struct GreaterEqual {
   template <typename T>
-  MB_FUNCTOR bool operator()(T a, T b) const { return a >= b; }
+  MB_FUNCTOR bool operator()(T a, T b) const {
+    return a >= b;
+  }
 };
 struct Equal {
   template <typename T>
-  MB_FUNCTOR bool operator()(T a, T b) const { return a == b; }
+  MB_FUNCTOR bool operator()(T a, T b) const {
+    return a == b;
+  }
 };
 
 }  // namespace mb

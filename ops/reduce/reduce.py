@@ -22,9 +22,7 @@ class Sum(Operator, kernel="sum"):
 
     def infer(self, x: TensorType) -> TensorType:
         require(all(0 <= a < x.rank for a in self.axes), f"axes {self.axes} of rank {x.rank}")
-        return TensorType(
-            tuple(1 if a in self.axes else n for a, n in enumerate(x.shape)), x.dtype
-        )
+        return TensorType(tuple(1 if a in self.axes else n for a, n in enumerate(x.shape)), x.dtype)
 
     def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
         return [broadcast_to(dy[0], node.inputs[0].shape)]
@@ -52,6 +50,7 @@ class BroadcastTo(Operator, kernel="broadcast_to"):
 
     def reference(self, x: Array) -> Array:
         return np.ascontiguousarray(np.broadcast_to(x, self.shape))
+
 
 def broadcast_to(x: Var, shape: Sequence[int]) -> Var:
     """x repeated to `shape` by numpy's rule."""

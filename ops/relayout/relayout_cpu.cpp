@@ -1,7 +1,6 @@
 // Layout changes and plain copies.
-#include "mb/relayout.h"
-
 #include "mb/kernel.h"
+#include "mb/relayout.h"
 
 namespace mb::MB_ISA {
 namespace {

@@ -16,8 +16,8 @@ struct Loop {
   std::int64_t length = 1;  // the innermost axis
   int rank = 0;             // outer axes
   Dims sizes{};
-  std::array<Dims, N> strides{};            // of the outer axes, in elements
-  std::array<std::int64_t, N> step{};       // of the innermost axis
+  std::array<Dims, N> strides{};                               // of the outer axes, in elements
+  std::array<std::int64_t, N> step{};                          // of the innermost axis
   std::array<std::int64_t, N> row(std::int64_t index) const {  // element offsets of a row
     std::array<std::int64_t, N> offsets{};
     for (int axis = rank - 1; axis >= 0; --axis) {

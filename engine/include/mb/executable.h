@@ -13,9 +13,9 @@ namespace mb {
 
 // The C++ side of megbrain_py/plan.py; see there for the meaning of each field.
 struct SlotSpec {
-  Tensor type;                // the pointer is unused
-  std::string arena;          // "scratch", "state"
-  std::int64_t offset = 0;    // bytes in scratch; index into the state blocks
+  Tensor type;              // the pointer is unused
+  std::string arena;        // "scratch", "state"
+  std::int64_t offset = 0;  // bytes in scratch; index into the state blocks
 };
 
 struct InstructionSpec {
@@ -57,7 +57,7 @@ class Executable {
  private:
   struct Step {
     Launch launch;
-    std::string title;  // "conv2d at train.py:57", for errors
+    std::string title;          // "conv2d at train.py:57", for errors
     std::vector<Tensor> fresh;  // outputs and workspace that overlap no input: may be poisoned
   };
 

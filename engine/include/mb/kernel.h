@@ -61,6 +61,6 @@ struct Registration {
 //   MB_KERNEL("conv2d", Device::kCpu, bind_conv2d, workspace_conv2d)
 #define MB_CONCAT_INNER(a, b) a##b
 #define MB_CONCAT(a, b) MB_CONCAT_INNER(a, b)
-#define MB_KERNEL(name, device, ...)                                   \
-  [[maybe_unused]] static const ::mb::Registration MB_CONCAT(          \
-      mb_registration_, __COUNTER__)(name, device, MB_ISA_NAME, __VA_ARGS__);
+#define MB_KERNEL(name, device, ...)                                                         \
+  [[maybe_unused]] static const ::mb::Registration MB_CONCAT(mb_registration_, __COUNTER__)( \
+      name, device, MB_ISA_NAME, __VA_ARGS__);

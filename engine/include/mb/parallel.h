@@ -8,7 +8,7 @@
 
 namespace mb {
 
-int num_threads();               // MB_NUM_THREADS, or the CPUs this process may use
+int num_threads();                // MB_NUM_THREADS, or the CPUs this process may use
 void set_num_threads(int count);  // for the calling thread's later runs
 
 // Calls body(begin, end) on disjoint pieces that cover [0, n). A piece holds at least `grain`
@@ -17,7 +17,8 @@ void set_num_threads(int count);  // for the calling thread's later runs
 template <typename Body>
 void parallel_for(std::int64_t n, std::int64_t grain, const Body& body) {
   if (n <= 0) return;
-  const std::int64_t wanted = std::min<std::int64_t>(num_threads(), n / std::max<std::int64_t>(grain, 1));
+  const std::int64_t wanted =
+      std::min<std::int64_t>(num_threads(), n / std::max<std::int64_t>(grain, 1));
   if (wanted <= 1) {
     body(std::int64_t{0}, n);
     return;

@@ -12,8 +12,8 @@ namespace mb {
 const Kernel& find_kernel(std::string_view name, Device device);  // throws Error when absent
 std::vector<std::string> kernel_names(Device device);
 
-Isa isa_in_use();                        // chosen once: the CPU's level, or MB_ISA in the environment
-std::string_view isa_name(Isa isa);      // "base", "v3", "v4"
+Isa isa_in_use();                    // chosen once: the CPU's level, or MB_ISA in the environment
+std::string_view isa_name(Isa isa);  // "base", "v3", "v4"
 void choose_isa(std::string_view name);  // before the first kernel is looked up
 
 }  // namespace mb
