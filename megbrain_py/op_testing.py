@@ -106,7 +106,7 @@ def _built(case: Case) -> tuple[dict[str, Var], list[Var]]:
 
 
 def _run(case: Case, compiled: Function, *, poison: bool = True) -> dict[str, Array]:
-    used = {n: np.ascontiguousarray(a) for n, a in case.inputs.items() if n in compiled.plan.feeds}
+    used = {n: np.asarray(a, order="C") for n, a in case.inputs.items() if n in compiled.plan.feeds}
     types = {n: compiled.plan.slots[s].type for n, s in compiled.plan.fetches.items()}
     out = {n: np.empty(t.shape, t.dtype.numpy) for n, t in types.items()}
     compiled._executable.run(used, out, poison=poison)

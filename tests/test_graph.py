@@ -88,7 +88,7 @@ def test_verify_names_the_pass_that_broke_the_graph() -> None:
     x = mb.placeholder("x", (2,))
     y = x + 1.0
     y.type = mb.TensorType((3,), mb.DType.float32)
-    with pytest.raises(mb.CompileError, match="my_pass: .*inferred"):
+    with pytest.raises(mb.CompileError, match=r"my_pass: .*inferred"):
         verify(Graph({"y": y}), after="my_pass")
 
 
