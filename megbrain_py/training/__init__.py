@@ -1,0 +1,1 @@
+"""Training: configuration, checkpoints, the trainer, its log and its evaluation."""
