@@ -46,6 +46,8 @@ class DType(enum.Enum):
     def __str__(self) -> str:
         return self.value
 
+    __repr__ = __str__
+
 
 DTypeLike: TypeAlias = "DType | str | np.dtype[Any] | type"
 

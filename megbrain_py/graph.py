@@ -42,6 +42,9 @@ class Placeholder(Operator):
     def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
         return (), (self.type.layout,)
 
+    def __str__(self) -> str:
+        return f"placeholder({self.label})"
+
 
 @dataclass(frozen=True, eq=False)
 class Constant(Operator):

@@ -300,7 +300,7 @@ def user_origin() -> str:
 
 def _short(path: str) -> str:
     """The last three parts of a path: enough to find the file, short enough for a line."""
-    return "/".join(Path(path).parts[-3:])
+    return "/".join(part for part in Path(path).parts[-3:] if part != "/")
 
 
 def describe(var: Var) -> str:
