@@ -13,6 +13,8 @@ from megbrain_py.ops.binary import minimum as minimum
 from megbrain_py.ops.binary import mul as mul
 from megbrain_py.ops.binary import pow as pow
 from megbrain_py.ops.binary import sub as sub
+from megbrain_py.ops.conv import conv2d as conv2d
+from megbrain_py.ops.conv import conv_transpose2d as conv_transpose2d
 from megbrain_py.ops.movement import reshape as reshape
 from megbrain_py.ops.reduce import broadcast_to as broadcast_to
 from megbrain_py.ops.reduce import sum as sum
