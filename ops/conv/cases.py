@@ -33,7 +33,9 @@ _FORWARD: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
 }  # fmt: skip
 
 CASES = [
-    Case(f"conv2d_{name}", lambda x, w, k=k: F.conv2d(x, w, **k), {"x": normal(*x), "w": normal(*w)})
+    Case(
+        f"conv2d_{name}", lambda x, w, k=k: F.conv2d(x, w, **k), {"x": normal(*x), "w": normal(*w)}
+    )
     for name, (x, w, k) in _FORWARD.items()
 ]
 CASES += [

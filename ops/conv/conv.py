@@ -40,7 +40,8 @@ class Convolution(Operator):
         expected = w[1] * self.groups
         require(x[1] == expected, f"w expects {expected} input channels, x has {x[1]}")
         require(
-            w[0] % self.groups == 0, f"{w[0]} output channels do not split into {self.groups} groups"
+            w[0] % self.groups == 0,
+            f"{w[0]} output channels do not split into {self.groups} groups",
         )
         size = window_sizes(x[2:], (w[2], w[3]), self.stride, self.padding, self.dilation)
         return (x[0], w[0], *size)
@@ -98,9 +99,7 @@ class Conv2d(Convolution, kernel="conv2d"):
         _require_floats(x, w, *bias)
         shape = self.y_shape(x.shape, w.shape)
         for b in bias:
-            require(
-                b.shape == (shape[1],), f"bias must have shape ({shape[1]},), has {b.shape}"
-            )
+            require(b.shape == (shape[1],), f"bias must have shape ({shape[1]},), has {b.shape}")
         require(self.activation in (None, "relu"), f"unknown activation {self.activation!r}")
         return TensorType(shape, x.dtype)
 
