@@ -4,33 +4,57 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
+#include <exception>
 
 namespace mb {
 
 int num_threads();                // MB_NUM_THREADS, or the CPUs this process may use
 void set_num_threads(int count);  // for the calling thread's later runs
 
+// Keeps the first exception that a team's threads throw: none may leave an OpenMP region.
+class FirstError {
+ public:
+  template <typename Work>
+  void guard(const Work& work) noexcept {
+    try {
+      work();
+    } catch (...) {
+      if (!taken_.test_and_set()) error_ = std::current_exception();
+    }
+  }
+  void rethrow() const {  // after the region
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  std::atomic_flag taken_;
+  std::exception_ptr error_;
+};
+
 // Calls body(begin, end) on disjoint pieces that cover [0, n). A piece holds at least `grain`
 // items, so small work stays on one thread. Pieces depend only on n, grain and the thread count:
-// results are the same in every run.
+// results are the same in every run. An exception of any piece reaches the caller.
 template <typename Body>
 void parallel_for(std::int64_t n, std::int64_t grain, const Body& body) {
   if (n <= 0) return;
-  const std::int64_t wanted =
-      std::min<std::int64_t>(num_threads(), n / std::max<std::int64_t>(grain, 1));
+  const std::int64_t most = n / std::max<std::int64_t>(grain, 1);
+  const std::int64_t wanted = std::min<std::int64_t>(num_threads(), most);
   if (wanted <= 1) {
     body(std::int64_t{0}, n);
     return;
   }
+  FirstError error;
 #pragma omp parallel num_threads(int(wanted))
   {
     const std::int64_t team = omp_get_num_threads();
     const std::int64_t rank = omp_get_thread_num();
     const std::int64_t begin = n * rank / team;
     const std::int64_t end = n * (rank + 1) / team;
-    if (begin < end) body(begin, end);
+    if (begin < end) error.guard([&] { body(begin, end); });
   }
+  error.rethrow();
 }
 
 // As above for items of very unequal cost: body(index), handed out one by one.
@@ -41,8 +65,10 @@ void parallel_each(std::int64_t n, const Body& body) {
     for (std::int64_t i = 0; i < n; ++i) body(i);
     return;
   }
+  FirstError error;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(team)
-  for (std::int64_t i = 0; i < n; ++i) body(i);
+  for (std::int64_t i = 0; i < n; ++i) error.guard([&] { body(i); });
+  error.rethrow();
 }
 
 }  // namespace mb
