@@ -1,0 +1,133 @@
+"""TrainConfig: every setting of a training with its unit, default and allowed values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from megbrain_py.errors import DataError
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: Sequence[str] = (),
+) -> Any:
+    """A dataclass field that knows its meaning and its limits (read by training/settings.py)."""
+    metadata = {"help": help, "low": low, "high": high, "choices": tuple(choices)}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which pictures, and how they are prepared."""
+
+    train: str = setting("", "COCO annotation file to learn from")
+    train_images: str = setting("", "folder of its pictures; empty: looked for beside the file")
+    val: str = setting("", "COCO annotation file to measure on; empty: no measuring")
+    val_images: str = setting("", "folder of its pictures; empty: looked for beside the file")
+    short_side: tuple[int, ...] = setting(
+        (800,), "pixels of a picture's shorter side; of several, training draws one", low=16
+    )
+    long_side: int = setting(1333, "most pixels of a picture's longer side", low=16)
+    size_multiple: int = setting(
+        32, "batches are padded to multiples of this many pixels; larger: fewer sizes", low=32
+    )
+    flip: float = setting(0.5, "probability that a training picture is mirrored", low=0, high=1)
+    scale_jitter: tuple[float, ...] = setting(
+        (1.0, 1.0), "training pictures are scaled by a factor drawn between these two", low=0.1
+    )
+    workers: int = setting(2, "threads that read pictures; 0: read in the training thread", low=0)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which detector. Keys besides these are options of the preset's own configuration."""
+
+    preset: str = setting("laptop", "a name that models/faster_rcnn knows")
+    weights: str = setting("", "checkpoint or safetensors file to start from; empty: from scratch")
+    options: Mapping[str, Any] = setting({}, "options of the preset by name")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How weights are changed. The rate is given for a batch of 16 and scaled to the batch."""
+
+    name: str = setting("sgd", "which optimiser", choices=("sgd", "adamw"))
+    rate: float = setting(0.02, "learning rate for a batch of 16 pictures", low=0)
+    momentum: float = setting(0.9, "of SGD", low=0, high=1)
+    nesterov: bool = setting(False, "look ahead along the momentum (SGD)")
+    weight_decay: float = setting(1e-4, "pull of the weights towards zero", low=0)
+    schedule: str = setting(
+        "multistep", "how the rate falls", choices=("multistep", "cosine", "constant")
+    )
+    drops: tuple[float, ...] = setting(
+        (8 / 11, 10 / 11), "multistep: fractions of the training at which the rate drops", low=0,
+        high=1,
+    )  # fmt: skip
+    drop_factor: float = setting(0.1, "multistep: what a drop multiplies by", low=0, high=1)
+    warmup_steps: int = setting(500, "steps of rising rate; at most a fifth of all", low=0)
+    warmup: str = setting("linear", "shape of the rise", choices=("linear", "exp"))
+    warmup_from: float = setting(0.01, "fraction of the rate at step 0", low=1e-6, high=1)
+    clip_norm: float = setting(0.0, "largest norm of all gradients together; 0: no limit", low=0)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training: two runs with equal settings end bit-equal."""
+
+    output: str = setting("runs/train", "folder of the run")
+    seed: int = setting(0, "decides initial weights, order, augmentation and sampling")
+    epochs: float = setting(11.0, "passes over the training pictures, when steps is 0", low=0)
+    steps: int = setting(0, "steps in all; 0: as epochs says", low=0)
+    batch_size: int = setting(2, "pictures in a step", low=1)
+    checkpoint_every: int = setting(200, "steps between checkpoints", low=1)
+    keep: int = setting(3, "checkpoints that are kept", low=1)
+    eval_every: int = setting(0, "steps between measurings; 0: once at the end", low=0)
+    val_loss_images: int = setting(
+        200, "pictures over which the validation loss is taken; 0: none", low=0
+    )
+    log_every: int = setting(1, "steps between lines of the log", low=1)
+    signatures: int = setting(
+        8, "compiled step functions, one for each size of batch, that are kept", low=1
+    )
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def __post_init__(self) -> None:
+        if (
+            len(self.data.scale_jitter) != 2
+            or self.data.scale_jitter[0] > self.data.scale_jitter[1]
+        ):
+            raise DataError(
+                "config: data.scale_jitter expects two factors, smaller first, found "
+                f"{list(self.data.scale_jitter)}"
+            )
+        if not self.data.short_side:
+            raise DataError("config: data.short_side expects at least one size")
+
+    @property
+    def scaled_rate(self) -> float:
+        """The learning rate of a step of `batch_size` pictures."""
+        return self.optimizer.rate * self.batch_size / 16
+
+    def rate_text(self) -> str:
+        """How the rate of a step comes about, for the person who starts the training."""
+        return (
+            f"learning rate {self.optimizer.rate:g} for 16 pictures x {self.batch_size}/16 = "
+            f"{self.scaled_rate:g} a step (linear scaling: one large step then changes the weights "
+            "with the variance of the small steps it replaces)"
+        )
+
+    def total_steps(self, images: int) -> int:
+        """Steps of the whole training over a data set of this many pictures."""
+        if self.steps:
+            return self.steps
+        return max(1, round(self.epochs * images / self.batch_size))
