@@ -8,16 +8,44 @@ from megbrain_py.ops.binary import greater as greater
 from megbrain_py.ops.binary import greater_equal as greater_equal
 from megbrain_py.ops.binary import less as less
 from megbrain_py.ops.binary import less_equal as less_equal
+from megbrain_py.ops.binary import logical_and as logical_and
+from megbrain_py.ops.binary import logical_or as logical_or
 from megbrain_py.ops.binary import maximum as maximum
 from megbrain_py.ops.binary import minimum as minimum
 from megbrain_py.ops.binary import mul as mul
+from megbrain_py.ops.binary import not_equal as not_equal
 from megbrain_py.ops.binary import pow as pow
 from megbrain_py.ops.binary import sub as sub
+from megbrain_py.ops.cast import cast as cast
 from megbrain_py.ops.conv import conv2d as conv2d
 from megbrain_py.ops.conv import conv_transpose2d as conv_transpose2d
 from megbrain_py.ops.movement import reshape as reshape
 from megbrain_py.ops.reduce import broadcast_to as broadcast_to
 from megbrain_py.ops.reduce import sum as sum
+from megbrain_py.ops.select import where as where
+from megbrain_py.ops.unary import abs as abs
+from megbrain_py.ops.unary import clip as clip
+from megbrain_py.ops.unary import erf as erf
+from megbrain_py.ops.unary import exp as exp
+from megbrain_py.ops.unary import floor as floor
+from megbrain_py.ops.unary import gelu as gelu
+from megbrain_py.ops.unary import isfinite as isfinite
+from megbrain_py.ops.unary import isnan as isnan
+from megbrain_py.ops.unary import leaky_relu as leaky_relu
+from megbrain_py.ops.unary import log as log
+from megbrain_py.ops.unary import log_sigmoid as log_sigmoid
+from megbrain_py.ops.unary import logical_not as logical_not
+from megbrain_py.ops.unary import neg as neg
+from megbrain_py.ops.unary import relu as relu
+from megbrain_py.ops.unary import round as round
+from megbrain_py.ops.unary import rsqrt as rsqrt
+from megbrain_py.ops.unary import sigmoid as sigmoid
+from megbrain_py.ops.unary import sign as sign
+from megbrain_py.ops.unary import silu as silu
+from megbrain_py.ops.unary import softplus as softplus
+from megbrain_py.ops.unary import sqrt as sqrt
+from megbrain_py.ops.unary import square as square
+from megbrain_py.ops.unary import tanh as tanh
 
 register_sugar(
     add=add,
@@ -27,6 +55,7 @@ register_sugar(
     less=less,
     less_equal=less_equal,
     mul=mul,
+    neg=neg,
     pow=pow,
     sub=sub,
 )

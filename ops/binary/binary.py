@@ -173,10 +173,39 @@ class GreaterEqual(Comparison, kernel="greater_equal"):
 
 
 class Equal(Comparison, kernel="equal"):
-    """a == b"""
+    """a == b, for every element type"""
+
+    dtypes: ClassVar[tuple[DType, ...]] = tuple(DType)
 
     def reference(self, a: Array, b: Array) -> Array:
         return np.equal(a, b)
+
+
+class NotEqual(Comparison, kernel="not_equal"):
+    """a != b, for every element type"""
+
+    dtypes: ClassVar[tuple[DType, ...]] = tuple(DType)
+
+    def reference(self, a: Array, b: Array) -> Array:
+        return np.not_equal(a, b)
+
+
+class LogicalAnd(Comparison, kernel="logical_and"):
+    """a and b, for bools"""
+
+    dtypes: ClassVar[tuple[DType, ...]] = (DType.bool,)
+
+    def reference(self, a: Array, b: Array) -> Array:
+        return np.logical_and(a, b)
+
+
+class LogicalOr(Comparison, kernel="logical_or"):
+    """a or b, for bools"""
+
+    dtypes: ClassVar[tuple[DType, ...]] = (DType.bool,)
+
+    def reference(self, a: Array, b: Array) -> Array:
+        return np.logical_or(a, b)
 
 
 def apply_binary(op: Operator, a: VarLike, b: VarLike) -> Var:
@@ -247,3 +276,18 @@ def greater_equal(a: VarLike, b: VarLike) -> Var:
 def equal(a: VarLike, b: VarLike) -> Var:
     """a == b as bool."""
     return apply_binary(Equal(), a, b)
+
+
+def not_equal(a: VarLike, b: VarLike) -> Var:
+    """a != b as bool."""
+    return apply_binary(NotEqual(), a, b)
+
+
+def logical_and(a: VarLike, b: VarLike) -> Var:
+    """a and b with broadcasting. bool."""
+    return apply_binary(LogicalAnd(), a, b)
+
+
+def logical_or(a: VarLike, b: VarLike) -> Var:
+    """a or b with broadcasting. bool."""
+    return apply_binary(LogicalOr(), a, b)

@@ -6,26 +6,6 @@
 namespace mb::MB_ISA {
 namespace {
 
-// One row; the cases of contiguous and constant operands vectorise.
-template <typename In, typename Out, typename F>
-void row(Out* y, const In* a, const In* b, std::int64_t n, std::int64_t step_a, std::int64_t step_b,
-         F f) {
-  if (step_a == 1 && step_b == 1) {
-#pragma omp simd
-    for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i], b[i]);
-  } else if (step_a == 1 && step_b == 0) {
-    const In scalar = *b;
-#pragma omp simd
-    for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i], scalar);
-  } else if (step_a == 0 && step_b == 1) {
-    const In scalar = *a;
-#pragma omp simd
-    for (std::int64_t i = 0; i < n; ++i) y[i] = f(scalar, b[i]);
-  } else {
-    for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i * step_a], b[i * step_b]);
-  }
-}
-
 template <typename In, typename F>
 Launch bind_typed(const Call& call) {
   using Out = decltype(F{}(In{}, In{}));
@@ -35,7 +15,7 @@ Launch bind_typed(const Call& call) {
   const In* b = call.in(1).data<In>();
   return [=](Stream&) {
     run_loop(loop, [&](const std::array<std::int64_t, 3>& at, std::int64_t n) {
-      row(y + at[0], a + at[1], b + at[2], n, loop.step[1], loop.step[2], F{});
+      map_row(y + at[0], a + at[1], b + at[2], n, loop.step[1], loop.step[2], F{});
     });
   };
 }
@@ -54,6 +34,24 @@ Launch bind_binary(const Call& call) {
   }
 }
 
+// Equality has a meaning for every element type.
+template <typename F>
+Launch bind_equality(const Call& call) {
+  switch (call.in(0).dtype) {
+    case DType::kUint8:
+      return bind_typed<std::uint8_t, F>(call);
+    case DType::kBool:
+      return bind_typed<bool, F>(call);
+    default:
+      return bind_binary<F>(call);
+  }
+}
+
+template <typename F>
+Launch bind_bool(const Call& call) {
+  return bind_typed<bool, F>(call);
+}
+
 template <typename F>
 Launch bind_float(const Call& call) {
   return bind_typed<float, F>(call);
@@ -70,7 +68,10 @@ MB_KERNEL("less", Device::kCpu, bind_binary<Less>)
 MB_KERNEL("less_equal", Device::kCpu, bind_binary<LessEqual>)
 MB_KERNEL("greater", Device::kCpu, bind_binary<Greater>)
 MB_KERNEL("greater_equal", Device::kCpu, bind_binary<GreaterEqual>)
-MB_KERNEL("equal", Device::kCpu, bind_binary<Equal>)
+MB_KERNEL("equal", Device::kCpu, bind_equality<Equal>)
+MB_KERNEL("not_equal", Device::kCpu, bind_equality<NotEqual>)
+MB_KERNEL("logical_and", Device::kCpu, bind_bool<LogicalAnd>)
+MB_KERNEL("logical_or", Device::kCpu, bind_bool<LogicalOr>)
 MB_KERNEL("div", Device::kCpu, bind_float<Div>)
 MB_KERNEL("pow", Device::kCpu, bind_float<Pow>)
 

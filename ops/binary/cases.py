@@ -55,6 +55,16 @@ CASES += [
          {"a": _SPECIAL, "b": np.roll(_SPECIAL, 1)}, grad=())
     for name, f in {"maximum": F.maximum, "minimum": F.minimum}.items()
 ]  # fmt: skip
+CASES += [
+    Case(f"{name}_{dtype}", lambda a, b, f=f: f(a, b),
+         {"a": integers(3, 37, high=2, dtype=dtype), "b": integers(37, high=2, dtype=dtype)},
+         grad=())
+    for name, f, dtype in [
+        ("not_equal", F.not_equal, "int64"), ("not_equal", F.not_equal, "uint8"),
+        ("equal", F.equal, "bool"), ("logical_and", F.logical_and, "bool"),
+        ("logical_or", F.logical_or, "bool"),
+    ]
+]  # fmt: skip
 
 ERRORS = [
     ErrorCase("shapes", F.add, {"a": normal(3, 4), "b": normal(5)},

@@ -84,5 +84,17 @@ struct Equal {
     return a == b;
   }
 };
+struct NotEqual {
+  template <typename T>
+  MB_FUNCTOR bool operator()(T a, T b) const {
+    return a != b;
+  }
+};
+struct LogicalAnd {
+  MB_FUNCTOR bool operator()(bool a, bool b) const { return a & b; }
+};
+struct LogicalOr {
+  MB_FUNCTOR bool operator()(bool a, bool b) const { return a | b; }
+};
 
 }  // namespace mb

@@ -97,4 +97,35 @@ void run_loop(const Loop<N>& loop, const Body& body) {
   });
 }
 
+// One row y[i] = f(a[i]).
+template <typename Out, typename In, typename F>
+void map_row(Out* y, const In* a, std::int64_t n, std::int64_t step, const F& f) {
+  if (step == 1) {
+#pragma omp simd
+    for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i]);
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i * step]);
+  }
+}
+
+// One row y[i] = f(a[i], b[i]); contiguous and constant operands vectorise.
+template <typename Out, typename A, typename B, typename F>
+void map_row(Out* y, const A* a, const B* b, std::int64_t n, std::int64_t step_a,
+             std::int64_t step_b, const F& f) {
+  if (step_a == 1 && step_b == 1) {
+#pragma omp simd
+    for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i], b[i]);
+  } else if (step_a == 1 && step_b == 0) {
+    const B scalar = *b;
+#pragma omp simd
+    for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i], scalar);
+  } else if (step_a == 0 && step_b == 1) {
+    const A scalar = *a;
+#pragma omp simd
+    for (std::int64_t i = 0; i < n; ++i) y[i] = f(scalar, b[i]);
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i * step_a], b[i * step_b]);
+  }
+}
+
 }  // namespace mb::MB_ISA

@@ -1,0 +1,3 @@
+"""Elementwise choice between two values."""
+
+from megbrain_py.ops.select.select import where as where
