@@ -24,12 +24,12 @@ def _mask(*shape: int) -> np.ndarray:
 
 
 CASES = [
-    Case(kind, lambda c, a, b: F.where(c, a, b),
+    Case(kind, F.where,
          {"c": _mask(*c), "a": normal(*a), "b": normal(*b, seed=1)})
     for kind, (c, a, b) in _SHAPES.items()
 ]  # fmt: skip
 CASES += [
-    Case(f"type_{dtype}", lambda c, a, b: F.where(c, a, b),
+    Case(f"type_{dtype}", F.where,
          {"c": _mask(7, 19), "a": integers(7, 19, dtype=dtype, high=2),
           "b": integers(19, dtype=dtype, high=2, seed=1)}, grad=())
     for dtype in ("int32", "int64", "uint8", "bool")
@@ -43,9 +43,9 @@ CASES.append(
 ERRORS = [
     ErrorCase("condition", lambda c, a: F.where(c, a, a), {"c": normal(3), "a": normal(3)},
               "where: condition must be bool, is float32"),
-    ErrorCase("types", lambda c, a, b: F.where(c, a, b),
+    ErrorCase("types", F.where,
               {"c": _mask(3), "a": normal(3), "b": integers(3)},
               "where: a and b must have one element type, are float32, int64"),
-    ErrorCase("shapes", lambda c, a, b: F.where(c, a, b),
+    ErrorCase("shapes", F.where,
               {"c": _mask(3), "a": normal(4), "b": normal(3)}, "do not broadcast"),
 ]  # fmt: skip
