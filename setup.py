@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -72,14 +73,16 @@ class CMakeBuild(build_ext):
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DMB_OUTPUT_DIR={target}",
             *onednn_options(),
-            *os.environ.get("MB_CMAKE_ARGS", "").split(),
+            *shlex.split(os.environ.get("MB_CMAKE_ARGS", "")),
         ]
         subprocess.run(configure, check=True)
-        subprocess.run([self.cmake(), "--build", str(build), "--parallel"], check=True)
+        jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or len(os.sched_getaffinity(0))
+        subprocess.run([self.cmake(), "--build", str(build), "--parallel", str(jobs)], check=True)
 
     @staticmethod
     def cmake() -> str:
-        found = shutil.which("cmake")
+        # Without build isolation it may stand beside a Python whose folder is not on the PATH.
+        found = shutil.which("cmake") or shutil.which("cmake", path=Path(sys.executable).parent)
         if found is None:
             raise RuntimeError("cmake >= 3.20 is needed to build; `pip install cmake` brings it")
         return found

@@ -6,18 +6,33 @@
 #include <map>
 #include <optional>
 
+// The section of MB_KERNEL's entries; the linker gives its two ends these names.
+extern "C" {
+[[gnu::visibility("hidden")]] extern const mb::Registration* __start_mb_kernels[];
+[[gnu::visibility("hidden")]] extern const mb::Registration* __stop_mb_kernels[];
+}
+
 namespace mb {
 namespace {
-
-constexpr std::array<std::string_view, 3> kIsaNames{"base", "v3", "v4"};
 
 struct Entry {
   std::array<std::optional<Kernel>, kIsaNames.size()> by_isa;
 };
 using Table = std::map<std::pair<Device, std::string>, Entry, std::less<>>;
 
-Table& table() {  // a function's static: kernels register themselves before main's statics exist
-  static Table entries;
+Table read_table() {
+  Table table;
+  for (auto line = __start_mb_kernels; line != __stop_mb_kernels; ++line) {
+    const auto& [name, device, isa, kernel] = **line;
+    auto& slot = table[{device, name}].by_isa[std::size_t(isa)];
+    require(!slot.has_value(), "kernel ", name, " is registered twice");
+    slot = kernel;
+  }
+  return table;
+}
+
+const Table& table() {
+  static const Table entries = read_table();
   return entries;
 }
 
@@ -26,7 +41,7 @@ Isa level_of_this_cpu() {
   __builtin_cpu_init();
   // GCC's names of the psABI levels; older compilers know only the single features.
   const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                  __builtin_cpu_supports("bmi2");
+                  __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
   const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512vl");
@@ -41,13 +56,13 @@ Isa& chosen() {
   return isa;
 }
 
-}  // namespace
-
 Isa isa_from_name(std::string_view name) {
   const auto found = std::find(kIsaNames.begin(), kIsaNames.end(), name);
   if (found == kIsaNames.end()) fail("unknown instruction set ", name, "; known: base, v3, v4");
   return Isa(found - kIsaNames.begin());
 }
+
+}  // namespace
 
 std::string_view isa_name(Isa isa) { return kIsaNames[std::size_t(isa)]; }
 
@@ -58,12 +73,6 @@ void choose_isa(std::string_view name) {
   require(wanted <= level_of_this_cpu(), "instruction set ", name,
           " is not available: this CPU has ", isa_name(level_of_this_cpu()));
   chosen() = wanted;
-}
-
-void register_kernel(std::string_view name, Device device, Isa isa, Kernel kernel) {
-  auto& slot = table()[{device, std::string(name)}].by_isa[std::size_t(isa)];
-  require(!slot.has_value(), "kernel ", name, " is registered twice");
-  slot = kernel;
 }
 
 const Kernel& find_kernel(std::string_view name, Device device) {

@@ -5,6 +5,7 @@
 // allocate, and must write every element of its outputs: memory is reused and starts as garbage.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <functional>
 #include <span>
@@ -43,15 +44,22 @@ struct Kernel {
 
 // Levels of the CPU's instruction set, lowest first; kernels of the highest usable one are chosen.
 enum class Isa : std::uint8_t { kBase, kV3, kV4 };
-Isa isa_from_name(std::string_view name);
+inline constexpr std::array<std::string_view, 3> kIsaNames{"base", "v3", "v4"};
 
-void register_kernel(std::string_view name, Device device, Isa isa, Kernel kernel);
-
-struct Registration {
-  Registration(std::string_view name, Device device, std::string_view isa, Bind bind,
-               Workspace workspace = nullptr) {
-    register_kernel(name, device, isa_from_name(isa), Kernel{bind, workspace});
+consteval Isa isa_of_file(std::string_view name) {
+  for (std::size_t isa = 0; isa < kIsaNames.size(); ++isa) {
+    if (kIsaNames[isa] == name) return Isa(isa);
   }
+  throw "MB_ISA_NAME is not one of kIsaNames";
+}
+
+// One line of the kernel table. The lines are constants that the linker collects in a section: no
+// code of a kernel file runs at load, when nobody has asked yet what this CPU can do.
+struct Registration {
+  const char* name;
+  Device device;
+  Isa isa;
+  Kernel kernel;
 };
 
 }  // namespace mb
@@ -61,6 +69,9 @@ struct Registration {
 //   MB_KERNEL("conv2d", Device::kCpu, bind_conv2d, workspace_conv2d)
 #define MB_CONCAT_INNER(a, b) a##b
 #define MB_CONCAT(a, b) MB_CONCAT_INNER(a, b)
-#define MB_KERNEL(name, device, ...)                                                         \
-  [[maybe_unused]] static const ::mb::Registration MB_CONCAT(mb_registration_, __COUNTER__)( \
-      name, device, MB_ISA_NAME, __VA_ARGS__);
+#define MB_KERNEL(name, device, ...) MB_KERNEL_AT(__COUNTER__, name, device, __VA_ARGS__)
+#define MB_KERNEL_AT(id, name, device, ...)                                                       \
+  static constinit const ::mb::Registration MB_CONCAT(mb_registration_, id){                      \
+      name, device, ::mb::isa_of_file(MB_ISA_NAME), ::mb::Kernel{__VA_ARGS__}};                   \
+  [[gnu::section("mb_kernels"), gnu::used]] static constinit const ::mb::Registration* MB_CONCAT( \
+      mb_entry_, id) = &MB_CONCAT(mb_registration_, id);
