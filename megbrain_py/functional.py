@@ -19,6 +19,8 @@ from megbrain_py.ops.binary import sub as sub
 from megbrain_py.ops.cast import cast as cast
 from megbrain_py.ops.conv import conv2d as conv2d
 from megbrain_py.ops.conv import conv_transpose2d as conv_transpose2d
+from megbrain_py.ops.matmul import linear as linear
+from megbrain_py.ops.matmul import matmul as matmul
 from megbrain_py.ops.movement import reshape as reshape
 from megbrain_py.ops.reduce import broadcast_to as broadcast_to
 from megbrain_py.ops.reduce import sum as sum
@@ -54,6 +56,7 @@ register_sugar(
     greater_equal=greater_equal,
     less=less,
     less_equal=less_equal,
+    matmul=matmul,
     mul=mul,
     neg=neg,
     pow=pow,

@@ -48,15 +48,15 @@ CASES += [
     Case("conv2d_large_values", lambda x, w: F.conv2d(x, w, padding=1),
          {"x": normal(1, 8, 5, 5, scale=1e18), "w": normal(8, 8, 3, 3, scale=1e18)}, grad=()),
     Case("conv2d_fused_relu",
-         lambda x, w, b: Conv2d((1, 1), (1, 1, 1, 1), (1, 1), 1, activation="relu")(x, w, b),
+         Conv2d((1, 1), (1, 1, 1, 1), (1, 1), 1, activation="relu"),
          {"x": normal(2, 8, 5, 5), "w": normal(16, 8, 3, 3), "b": normal(16)}, grad=()),
     # channels_last between two convolutions, rows at both ends
     Case("conv2d_chain", lambda x, w: F.conv2d(F.conv2d(x, w, padding=1), w, padding=1),
          {"x": normal(2, 8, 6, 5), "w": normal(8, 8, 3, 3, scale=0.2)}),
-    Case("channel_sum_rows", lambda x: ChannelSum()(x), {"x": normal(3, 5, 7, 9)}),
+    Case("channel_sum_rows", ChannelSum(), {"x": normal(3, 5, 7, 9)}),
     Case("channel_sum_last", lambda x, w: ChannelSum()(F.conv2d(x, w)),
          {"x": normal(3, 5, 30, 41), "w": normal(20, 5, 1, 1)}),
-    Case("channel_sum_empty", lambda x: ChannelSum()(x), {"x": normal(0, 5, 2, 2)}),
+    Case("channel_sum_empty", ChannelSum(), {"x": normal(0, 5, 2, 2)}),
 ]  # fmt: skip
 
 # the gradients as operators, so that their own gradients are checked too
@@ -121,16 +121,16 @@ ERRORS = [
            padding=-1),
     _error("paddings", (1, 8, 4, 4), (8, 8, 3, 3), "conv2d: padding must be an integer",
            padding=(1, 2, 3)),
-    ErrorCase("bias", lambda x, w, b: F.conv2d(x, w, b),
+    ErrorCase("bias", F.conv2d,
               {"x": normal(1, 2, 3, 3), "w": normal(4, 2, 1, 1), "b": normal(3)},
               "conv2d: bias must have shape (4,), has (3,)"),
-    ErrorCase("types", lambda x, w: F.conv2d(x, w),
+    ErrorCase("types", F.conv2d,
               {"x": normal(1, 2, 3, 3), "w": np.ones((4, 2, 1, 1), np.int64)},
               "conv2d: all inputs must have one float type, are float32, int64"),
     ErrorCase("output_padding", lambda x, w: F.conv_transpose2d(x, w, output_padding=1),
               {"x": normal(1, 2, 3, 3), "w": normal(2, 2, 2, 2)},
               "conv_transpose2d: output_padding (1, 1) must be at least 0 and below stride"),
-    ErrorCase("transposed channels", lambda x, w: F.conv_transpose2d(x, w),
+    ErrorCase("transposed channels", F.conv_transpose2d,
               {"x": normal(1, 2, 3, 3), "w": normal(3, 2, 2, 2)},
               "conv_transpose2d: w expects 3 input channels, x has 2"),
 ]  # fmt: skip

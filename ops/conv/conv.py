@@ -11,8 +11,8 @@ import numpy as np
 from megbrain_py.dtypes import Array, Layout, Shape, TensorType
 from megbrain_py.errors import require
 from megbrain_py.graph import Node, Operator, Var
-from megbrain_py.ops.binary import add
-from megbrain_py.ops.conv.geometry import Padding, Pair, pair, padding4, refuse, window_sizes
+from megbrain_py.ops.binary import add, greater
+from megbrain_py.ops.conv.geometry import Padding, Pair, padding4, pair, refuse, window_sizes
 from megbrain_py.ops.movement import reshape
 from megbrain_py.ops.reduce import broadcast_to
 
@@ -46,7 +46,7 @@ class Convolution(Operator):
         size = window_sizes(x[2:], (w[2], w[3]), self.stride, self.padding, self.dilation)
         return (x[0], w[0], *size)
 
-    def operator(self, kind: type[Operator], **fields: Any) -> Any:
+    def operator(self, kind: Any, **fields: Any) -> Any:
         """An operator of the family with this geometry."""
         return kind(
             stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups,
@@ -54,7 +54,8 @@ class Convolution(Operator):
         )  # fmt: skip
 
     def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
-        return ("channels_last", "rows", "rows")[: len(inputs)], ("channels_last",)
+        wanted: tuple[Layout, ...] = ("channels_last", "rows", "rows")
+        return wanted[: len(inputs)], ("channels_last",)
 
     # --- for the references ---
 
@@ -107,8 +108,7 @@ class Conv2d(Convolution, kernel="conv2d"):
         x, w = node.inputs[:2]
         dz: Var = dy[0]
         if self.activation == "relu":
-            from megbrain_py.ops.binary import greater  # only fused graphs need these rooms
-            from megbrain_py.ops.select import where
+            from megbrain_py.ops.select import where  # a room that only fused graphs need
 
             dz = where(greater(node.outputs[0], 0), dz, 0)
         dx = self.operator(Conv2dBackwardData, x_shape=x.shape)(dz, w)
