@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from megbrain_py import functional as F
+from megbrain_py.graph import Var
 from megbrain_py.op_testing import Case, ErrorCase, normal
 from megbrain_py.ops.conv.conv import ChannelSum, Conv2d, Conv2dBackwardData, Conv2dBackwardWeights
 
@@ -32,6 +33,15 @@ _FORWARD: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "empty_batch": ((0, 4, 5, 5), (3, 4, 3, 3), {}),
 }  # fmt: skip
 
+
+def _conv_relu(x: Var, w: Var, b: Var) -> Any:
+    return Conv2d((1, 1), (1, 1, 1, 1), (1, 1), 1, activation="relu")(x, w, b)
+
+
+def _channel_sum(x: Var) -> Any:
+    return ChannelSum()(x)
+
+
 CASES = [
     Case(
         f"conv2d_{name}", lambda x, w, k=k: F.conv2d(x, w, **k), {"x": normal(*x), "w": normal(*w)}
@@ -48,15 +58,15 @@ CASES += [
     Case("conv2d_large_values", lambda x, w: F.conv2d(x, w, padding=1),
          {"x": normal(1, 8, 5, 5, scale=1e18), "w": normal(8, 8, 3, 3, scale=1e18)}, grad=()),
     Case("conv2d_fused_relu",
-         Conv2d((1, 1), (1, 1, 1, 1), (1, 1), 1, activation="relu"),
+         _conv_relu,
          {"x": normal(2, 8, 5, 5), "w": normal(16, 8, 3, 3), "b": normal(16)}, grad=()),
     # channels_last between two convolutions, rows at both ends
     Case("conv2d_chain", lambda x, w: F.conv2d(F.conv2d(x, w, padding=1), w, padding=1),
          {"x": normal(2, 8, 6, 5), "w": normal(8, 8, 3, 3, scale=0.2)}),
-    Case("channel_sum_rows", ChannelSum(), {"x": normal(3, 5, 7, 9)}),
-    Case("channel_sum_last", lambda x, w: ChannelSum()(F.conv2d(x, w)),
+    Case("channel_sum_rows", _channel_sum, {"x": normal(3, 5, 7, 9)}),
+    Case("channel_sum_last", lambda x, w: _channel_sum(F.conv2d(x, w)),
          {"x": normal(3, 5, 30, 41), "w": normal(20, 5, 1, 1)}),
-    Case("channel_sum_empty", ChannelSum(), {"x": normal(0, 5, 2, 2)}),
+    Case("channel_sum_empty", _channel_sum, {"x": normal(0, 5, 2, 2)}),
 ]  # fmt: skip
 
 # the gradients as operators, so that their own gradients are checked too
@@ -122,7 +132,7 @@ ERRORS = [
     _error("paddings", (1, 8, 4, 4), (8, 8, 3, 3), "conv2d: padding must be an integer",
            padding=(1, 2, 3)),
     ErrorCase("bias", F.conv2d,
-              {"x": normal(1, 2, 3, 3), "w": normal(4, 2, 1, 1), "b": normal(3)},
+              {"x": normal(1, 2, 3, 3), "w": normal(4, 2, 1, 1), "bias": normal(3)},
               "conv2d: bias must have shape (4,), has (3,)"),
     ErrorCase("types", F.conv2d,
               {"x": normal(1, 2, 3, 3), "w": np.ones((4, 2, 1, 1), np.int64)},
