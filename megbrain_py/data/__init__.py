@@ -14,3 +14,8 @@ from megbrain_py.data.coco import decode_mask as decode_mask
 from megbrain_py.data.coco import read_coco as read_coco
 from megbrain_py.data.coco import run_lengths as run_lengths
 from megbrain_py.data.images import read_image as read_image
+from megbrain_py.data.loader import Batches as Batches
+from megbrain_py.data.loader import Loader as Loader
+from megbrain_py.data.loader import Signature as Signature
+from megbrain_py.data.transforms import Augmentation as Augmentation
+from megbrain_py.data.transforms import Resize as Resize

@@ -1,0 +1,350 @@
+"""Batches for training and evaluation: a pure function of the step, computed ahead by threads."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from megbrain_py.data.buckets import Group, group_images
+from megbrain_py.data.coco import CocoDataset
+from megbrain_py.data.transforms import (
+    MEAN,
+    STD,
+    Augmentation,
+    Draw,
+    Pixels,
+    Resize,
+    draw,
+    generator,
+    jitter_colours,
+    load_resized,
+    normalise_into,
+    training_boxes,
+)
+from megbrain_py.errors import DataError
+
+Batch = dict[str, npt.NDArray[Any]]
+ROWS = (16, 64, 256)
+BLANK = -1  # image id of a filled-up place in the last batches of an evaluation
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What decides the shapes of a batch: pictures, padded height and width, ground-truth rows."""
+
+    batch: int
+    height: int
+    width: int
+    rows: int
+
+    def __str__(self) -> str:
+        return f"{self.batch} x {self.height}x{self.width}, {self.rows} boxes"
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Everything about a batch but its pixels; index -1 is a blank picture."""
+
+    signature: Signature
+    indices: tuple[int, ...]
+    draws: tuple[Draw, ...]
+
+
+class _PixelCache:
+    """Keeps resized pictures until its bytes are used up; never forgets, so it never thrashes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._used = limit, 0
+        self._items: dict[tuple[int, int, int], Pixels] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[int, int, int]) -> Pixels | None:
+        return self._items.get(key)
+
+    def put(self, key: tuple[int, int, int], pixels: Pixels) -> None:
+        with self._lock:
+            if key not in self._items and self._used + pixels.nbytes <= self._limit:
+                self._items[key] = pixels
+                self._used += pixels.nbytes
+
+
+class Loader:
+    """Batches of a data set; `batch(step)` depends on the arguments and `step` alone.
+
+    A batch has N pictures and G ground-truth rows: `images` float32[N,3,H,W] (RGB, normalised,
+    then zero-padded right and below), `image_sizes` int32[N,2] (h, w before padding),
+    `original_sizes` int32[N,2], `boxes` float32[N,G,4] (x1,y1,x2,y2 in resized pixels, zero rows
+    behind the last), `labels` int32[N,G] (1..K, 0 = none), `box_count` int32[N], `image_ids`
+    int64[N]. Pictures of like shape share a batch, so that there are few signatures and little
+    padding.
+
+    Training (`shuffle=True`): the order comes from (seed, epoch), augmentation from (seed, epoch,
+    image id); each epoch has `steps_per_epoch` full batches, and the rest of each group waits for
+    another epoch. Otherwise every picture comes once and the last batch of a group is filled with
+    blank pictures of image id -1, or left short with `fill=False`.
+
+    Pictures with more than 256 usable objects keep the first 256: see `overfull_images`.
+    `cache_bytes` bounds the resized pictures kept in memory.
+    """
+
+    def __init__(
+        self,
+        dataset: CocoDataset,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        resize: Resize | None = None,
+        augmentation: Augmentation | None = None,
+        shuffle: bool = True,
+        fill: bool = True,
+        skip_empty: bool = False,
+        mean: tuple[float, float, float] = MEAN,
+        std: tuple[float, float, float] = STD,
+        multiple: int = 32,
+        most_groups: int = 4,
+        cache_bytes: int = 256 << 20,
+    ) -> None:
+        if batch_size < 1:
+            raise DataError(f"loader: batch_size is {batch_size}, expected at least 1")
+        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
+        self.resize, self.augmentation = resize or Resize(), augmentation
+        self.shuffle, self.fill = shuffle, fill
+        self._mean, self._std = mean, std
+        self._cache = _PixelCache(cache_bytes)
+        whole = Draw(1, 1)
+        counts = [len(training_boxes(image, whole)[1]) for image in dataset.images]
+        self._counts = counts
+        used = [i for i, count in enumerate(counts) if count or not skip_empty]
+        if not used:
+            what = "pictures with objects" if dataset.images else "pictures"
+            raise DataError(f"{dataset.annotation_file}: no {what}")
+        self.overfull_images = tuple(dataset.images[i].id for i in used if counts[i] > ROWS[-1])
+        sides = (augmentation or Augmentation()).possible_short_sides(self.resize.short_side)
+        groups = group_images(
+            [dataset.images[i] for i in used],
+            sides,
+            self.resize.long_side,
+            multiple=multiple,
+            most_groups=most_groups,
+        )
+        self.groups = tuple(Group(tuple(used[i] for i in g.images), g.sizes) for g in groups)
+        self._epoch_batches = lru_cache(maxsize=4)(self._order)
+        self.steps_per_epoch = len(self._epoch_batches(0))
+
+    def _order(self, epoch: int) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        """The batches of an epoch: (group, indices of the pictures)."""
+        if not self.shuffle:
+            return tuple(
+                (g, group.images[start : start + self.batch_size])
+                for g, group in enumerate(self.groups)
+                for start in range(0, len(group.images), self.batch_size)
+            )
+        rng = generator(self.seed, epoch)
+        batches = []
+        for g, group in enumerate(self.groups):
+            order = self._completed(group, np.argsort(rng.random(len(group.images)), kind="stable"))
+            for start in range(0, len(order) - self.batch_size + 1, self.batch_size):
+                batches.append((g, order[start : start + self.batch_size]))
+        mixed = np.argsort(rng.random(len(batches)), kind="stable")
+        return tuple(batches[i] for i in mixed)
+
+    def _completed(self, group: Group, order: npt.NDArray[np.intp]) -> tuple[int, ...]:
+        """The pictures of a group in this order; fewer than a batch are filled up.
+
+        The fillers are pictures of other groups that need no more room, else the same again. Which
+        of them rotates with the order, so with the epoch.
+        """
+        own = [group.images[i] for i in order]
+        if len(own) >= self.batch_size:
+            return tuple(own)
+        height, width = group.sizes[-1]
+        others = [
+            i
+            for other in self.groups
+            if other is not group and other.sizes[-1][0] <= height and other.sizes[-1][1] <= width
+            for i in other.images
+        ]
+        start = own[0] % len(others) if others else 0
+        fillers = others[start:] + others[:start]
+        return tuple(np.resize(own + fillers, self.batch_size).tolist())
+
+    def epoch(self, step: int) -> int:
+        """The epoch that a step belongs to; the first is 0."""
+        return step // self.steps_per_epoch
+
+    def plan(self, step: int) -> BatchPlan:
+        """Which pictures a step takes and what happens to them, without reading any."""
+        if step < 0:
+            raise DataError(f"loader: step {step} is negative")
+        epoch, within = divmod(step, self.steps_per_epoch)
+        g, indices = self._epoch_batches(epoch if self.shuffle else 0)[within]
+        draws = tuple(
+            draw(self.dataset.images[i], self.resize, self.augmentation, self.seed, epoch)
+            for i in indices
+        )
+        size = self.groups[g].fit(max(d.height for d in draws), max(d.width for d in draws))
+        most = min(max(self._counts[i] for i in indices), ROWS[-1])
+        rows = next(rows for rows in ROWS if rows >= most)
+        if self.fill:
+            blanks = self.batch_size - len(indices)
+            indices, draws = indices + (-1,) * blanks, draws + (Draw(1, 1),) * blanks
+        return BatchPlan(Signature(len(indices), *size, rows), indices, draws)
+
+    def signature(self, step: int) -> Signature:
+        """The shapes of a step's batch, without reading pictures."""
+        return self.plan(step).signature
+
+    def signatures(self, epochs: int = 1) -> Counter[Signature]:
+        """The signatures of the first epochs and how many steps have each."""
+        return Counter(self.signature(step) for step in range(epochs * self.steps_per_epoch))
+
+    def describe(self) -> str:
+        """Lines that say what is loaded and how many signatures the first epoch needs."""
+        images = sum(len(group.images) for group in self.groups)
+        signatures = self.signatures().most_common()
+        lines = [
+            f"{images} pictures, {self.steps_per_epoch} steps of {self.batch_size} an epoch, "
+            f"{len(signatures)} input signature{'s' if len(signatures) > 1 else ''}:"
+        ]
+        lines += [f"  {signature} ({count} steps)" for signature, count in signatures]
+        if self.overfull_images:
+            lines.append(
+                f"  {len(self.overfull_images)} pictures have more than {ROWS[-1]} objects, "
+                f"the first {ROWS[-1]} are used (image ids {self.overfull_images[:5]})"
+            )
+        return "\n".join(lines)
+
+    def _pixels(self, index: int, drawn: Draw) -> Pixels:
+        key = (index, drawn.height, drawn.width)
+        pixels = self._cache.get(key)
+        if pixels is None:
+            image = self.dataset.images[index]
+            path = self.dataset.path(image)
+            pixels = load_resized(path, image, drawn.height, drawn.width, self.resize.method)
+            self._cache.put(key, pixels)
+        return jitter_colours(pixels[:, ::-1] if drawn.flip else pixels, drawn)
+
+    def batch(self, step: int) -> Batch:
+        """The arrays of a step. DataError names the file of a picture that cannot be used."""
+        plan = self.plan(step)
+        n, rows = plan.signature.batch, plan.signature.rows
+        images = np.zeros((n, 3, plan.signature.height, plan.signature.width), np.float32)
+        boxes = np.zeros((n, rows, 4), np.float32)
+        labels = np.zeros((n, rows), np.int32)
+        box_count = np.zeros(n, np.int32)
+        image_sizes = np.ones((n, 2), np.int32)
+        original_sizes = np.ones((n, 2), np.int32)
+        image_ids = np.full(n, BLANK, np.int64)
+        for row, (index, drawn) in enumerate(zip(plan.indices, plan.draws, strict=True)):
+            if index < 0:
+                continue
+            image = self.dataset.images[index]
+            normalise_into(images[row], self._pixels(index, drawn), self._mean, self._std)
+            found, classes = training_boxes(image, drawn)
+            count = min(len(classes), rows)
+            boxes[row, :count], labels[row, :count] = found[:count], classes[:count]
+            box_count[row], image_ids[row] = count, image.id
+            image_sizes[row] = drawn.height, drawn.width
+            original_sizes[row] = image.height, image.width
+        return {
+            "images": images,
+            "image_sizes": image_sizes,
+            "original_sizes": original_sizes,
+            "boxes": boxes,
+            "labels": labels,
+            "box_count": box_count,
+            "image_ids": image_ids,
+        }
+
+    def batches(
+        self, start: int = 0, stop: int | None = None, *, workers: int = 1, ahead: int = 2
+    ) -> Batches:
+        """The batches of the steps start..stop-1 in order (no stop: without end).
+
+        `workers` threads compute up to `ahead` batches before they are asked for; 0 computes each
+        when asked. Use it in a `with` statement, or call `close()`.
+        """
+        return Batches(self, start, stop, workers, ahead)
+
+    def pass_over(self, *, workers: int = 1) -> Batches:
+        """One epoch from step 0: every picture once when the loader does not shuffle."""
+        return self.batches(0, self.steps_per_epoch, workers=workers)
+
+
+class Batches:
+    """An iterator over batches that are computed ahead; `state` is the step that comes next."""
+
+    def __init__(
+        self, loader: Loader, start: int, stop: int | None, workers: int, ahead: int
+    ) -> None:
+        if start < 0 or workers < 0 or ahead < 1:
+            raise DataError(
+                f"loader: start {start} and workers {workers} must be at least 0, ahead {ahead} 1"
+            )
+        self.state = start
+        self._loader, self._stop, self._ahead = loader, stop, max(ahead, workers)
+        self._next = start  # the first step that is not under way
+        self._futures: deque[Future[Batch]] = deque()
+        self._pool = ThreadPoolExecutor(workers, "mb-loader") if workers else None
+        self._closed = False
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        if self._closed or (self._stop is not None and self.state >= self._stop):
+            self.close()
+            raise StopIteration
+        if self._pool is None:
+            batch = self._loader.batch(self.state)
+        else:
+            self._submit()
+            try:
+                batch = self._futures.popleft().result()
+            except BaseException:
+                self.close()
+                raise
+            self._next = max(self._next, self.state + 1)
+        self.state += 1
+        if not self._closed:
+            self._submit()
+        return batch
+
+    def _submit(self) -> None:
+        while (
+            self._pool is not None
+            and len(self._futures) < self._ahead
+            and (self._stop is None or self._next < self._stop)
+        ):
+            self._futures.append(self._pool.submit(self._loader.batch, self._next))
+            self._next += 1
+
+    def close(self) -> None:
+        """Stop the threads: batches not begun are dropped, one under way is finished first."""
+        self._closed = True
+        for future in self._futures:
+            future.cancel()
+        self._futures.clear()
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def __enter__(self) -> Batches:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
