@@ -1,6 +1,9 @@
 """The functions that build graphs: one import line for each public function."""
 
 from megbrain_py.graph import register_sugar
+from megbrain_py.ops.batch_norm import batch_norm as batch_norm
+from megbrain_py.ops.batch_norm import moments as moments
+from megbrain_py.ops.batch_norm import normalise as normalise
 from megbrain_py.ops.binary import add as add
 from megbrain_py.ops.binary import div as div
 from megbrain_py.ops.binary import equal as equal

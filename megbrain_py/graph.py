@@ -13,6 +13,7 @@ from megbrain_py.dtypes import Array, DType, Layout, TensorType
 from megbrain_py.errors import CompileError, GraphError
 from megbrain_py.node import Node as Node
 from megbrain_py.node import Operator as Operator
+from megbrain_py.node import Rewriter as Rewriter
 from megbrain_py.node import Var as Var
 from megbrain_py.node import VarLike as VarLike
 from megbrain_py.node import describe as describe
@@ -159,9 +160,6 @@ class Graph:
             for index, var in enumerate(node.inputs):
                 graph.add_edge(var.node, node, var=var, index=index)
         return graph
-
-
-Rewriter: TypeAlias = "Callable[[Node, tuple[Var, ...]], Sequence[Var] | None]"
 
 
 def rewrite(graph: Graph, rewriter: Rewriter) -> Graph:

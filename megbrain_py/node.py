@@ -22,6 +22,9 @@ _serial = itertools.count()
 _replaced_order: list[int] = []  # while a pass rebuilds a node: that node's place
 
 
+Rewriter: TypeAlias = "Callable[[Node, tuple[Var, ...]], Sequence[Var] | None]"
+
+
 class Operator(ABC):
     """What a node does. A subclass is a frozen dataclass: its fields are its attributes.
 
@@ -35,6 +38,7 @@ class Operator(ABC):
     collective: ClassVar[bool] = False  # talks to other ranks: order fixed, never repeated
     random: ClassVar[bool] = False  # draws from a counter: a repeated node draws the same numbers
     source: ClassVar[bool] = False  # has no instruction: a placeholder, a parameter, a constant
+    rewrites: ClassVar[Sequence[Rewriter]] = ()  # fusions that passes/fuse.py tries
 
     def __init_subclass__(cls, *, kernel: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

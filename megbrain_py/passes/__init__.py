@@ -9,13 +9,14 @@ from megbrain_py import debug
 from megbrain_py.graph import Graph, verify
 from megbrain_py.passes.cse import cse
 from megbrain_py.passes.fold import fold
+from megbrain_py.passes.fuse import fuse
 from megbrain_py.passes.layout import layout
 from megbrain_py.printing import to_text
 
 Pass: TypeAlias = Callable[[Graph], Graph]
 
 # Dead code needs no pass: a Graph consists of what its outputs and updates need.
-PIPELINE: tuple[Pass, ...] = (fold, cse, layout)
+PIPELINE: tuple[Pass, ...] = (fold, cse, fuse, layout)
 REQUIRED: tuple[Pass, ...] = (layout,)  # kernels rely on it: cannot be switched off
 
 

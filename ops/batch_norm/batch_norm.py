@@ -1,0 +1,168 @@
+"""Batch norm: moments and normalise as separate nodes, so that ranks can merge moments between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from megbrain_py.dtypes import Array, TensorType
+from megbrain_py.errors import GraphError, require
+from megbrain_py.node import Node, Var, describe, user_origin
+from megbrain_py.ops.batch_norm.channel_maps import (
+    ChannelAffine,
+    ChannelOperator,
+    ChannelScale,
+    channel_shape,
+    channel_sum,
+    check_channels,
+    filled_like,
+)
+from megbrain_py.ops.binary import add, mul, pow
+
+
+def _other_axes(x: Array) -> tuple[int, ...]:
+    return tuple(a for a in range(x.ndim) if a != 1)
+
+
+class Moments(ChannelOperator, kernel="channel_moments"):
+    """Mean over all axes but 1, and the sum of squared deviations from it (Welford's M2).
+
+    Deviations are summed from each block's own mean and blocks are merged by Chan's formula: no
+    E[x^2] - E[x]^2 cancellation, and the order does not depend on the threads.
+    Source: Chan, Golub, LeVeque, "Updating formulae ... sample variances" (1979).
+    """
+
+    full_outputs: ClassVar[int] = 0
+
+    def infer(self, x: TensorType) -> Sequence[TensorType]:
+        check_channels([x], {})
+        vector = TensorType((x.shape[1],), x.dtype)
+        return vector, vector
+
+    def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
+        (x,) = node.inputs
+        mean, m2 = node.outputs
+        dmean, dm2 = dy
+        zero = filled_like(m2, 0.0)
+        count = max(x.type.count // max(x.shape[1], 1), 1)
+        scale = zero if dm2 is None else mul(dm2, 2.0)
+        shift = zero if dmean is None else mul(dmean, 1.0 / count)
+        return [ChannelAffine()(x, scale, mean, shift)]
+
+    def reference(self, x: Array) -> Sequence[Array]:
+        count = max(x.size // max(x.shape[1], 1), 1)
+        mean = x.sum(axis=_other_axes(x)) / count
+        m2 = np.square(x - mean.reshape(channel_shape(x))).sum(axis=_other_axes(x))
+        return mean, m2
+
+
+@dataclass(frozen=True)
+class Normalise(ChannelOperator, kernel="channel_normalise"):
+    """(x - mean) / sqrt(var + eps) * gamma + beta"""
+
+    eps: float
+
+    def infer(
+        self, x: TensorType, mean: TensorType, var: TensorType, gamma: TensorType, beta: TensorType
+    ) -> TensorType:
+        check_channels([x], {"mean": mean, "var": var, "gamma": gamma, "beta": beta})
+        require(self.eps >= 0, f"eps must not be negative, is {self.eps}")
+        return x
+
+    def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
+        x, mean, var, gamma, _ = node.inputs
+        dgamma, dbeta = NormaliseSums(self.eps)(x, dy[0], mean, var)
+        inverse = pow(add(var, self.eps), -0.5)
+        scale = mul(gamma, inverse)
+        dmean = mul(mul(scale, dbeta), -1.0)
+        dvar = mul(mul(scale, inverse), mul(dgamma, -0.5))
+        return [ChannelScale()(dy[0], scale), dmean, dvar, dgamma, dbeta]
+
+    def reference(self, x: Array, mean: Array, var: Array, gamma: Array, beta: Array) -> Array:
+        s = channel_shape(x)
+        scale = (gamma / np.sqrt(var + self.eps)).reshape(s)
+        return (x - mean.reshape(s)) * scale + beta.reshape(s)
+
+
+@dataclass(frozen=True)
+class NormaliseSums(ChannelOperator, kernel="channel_normalise_sums"):
+    """The reductions of normalise's gradient, in one pass over x and dy.
+
+    dgamma = sum of dy (x - mean) / sqrt(var + eps), dbeta = sum of dy.
+    """
+
+    full: ClassVar[int] = 2
+    full_outputs: ClassVar[int] = 0
+    eps: float
+
+    def infer(
+        self, x: TensorType, dy: TensorType, mean: TensorType, var: TensorType
+    ) -> Sequence[TensorType]:
+        check_channels([x, dy], {"mean": mean, "var": var})
+        return mean, mean
+
+    def grad(self, node: Node, *dz: Any) -> Sequence[Var | None]:
+        x, dy, mean, var = node.inputs
+        zero = filled_like(mean, 0.0)
+        ddgamma = zero if dz[0] is None else dz[0]
+        ddbeta = zero if dz[1] is None else dz[1]
+        inverse = pow(add(var, self.eps), -0.5)
+        scale = mul(ddgamma, inverse)
+        dmean = mul(mul(scale, channel_sum(dy)), -1.0)
+        dvar = mul(mul(ddgamma, node.outputs[0]), mul(mul(inverse, inverse), -0.5))
+        return [
+            ChannelScale()(dy, scale), ChannelAffine()(x, scale, mean, ddbeta), dmean, dvar,
+        ]  # fmt: skip
+
+    def reference(self, x: Array, dy: Array, mean: Array, var: Array) -> Sequence[Array]:
+        s = channel_shape(x)
+        normalised = (x - mean.reshape(s)) / np.sqrt(var + self.eps).reshape(s)
+        return (dy * normalised).sum(axis=_other_axes(x)), dy.sum(axis=_other_axes(x))
+
+
+def moments(x: Var) -> tuple[Var, Var]:
+    """(mean[C], m2[C]) of x `[N, C, ...]` over all axes but 1; m2 sums squared deviations."""
+    mean, m2 = Moments()(x)
+    return mean, m2
+
+
+def normalise(x: Var, mean: Var, var: Var, gamma: Var, beta: Var, eps: float = 1e-5) -> Var:
+    """(x - mean) / sqrt(var + eps) * gamma + beta for each channel (axis 1) of x."""
+    result: Var = Normalise(eps)(x, mean, var, gamma, beta)
+    return result
+
+
+def batch_norm(
+    x: Var,
+    gamma: Var,
+    beta: Var,
+    running_mean: Var,
+    running_var: Var,
+    *,
+    training: bool,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Var, Var, Var]:
+    """Batch norm of x `[N, C, ...]`: (y, new running mean, new running variance).
+
+    training: normalises by the batch's mean and biased variance; the running values move by
+    `momentum` towards the batch's mean and unbiased variance (torch's rule). Otherwise normalises
+    by the running values and returns them as they are. Raises GraphError for a training batch with
+    fewer than two values a channel. Source: Ioffe and Szegedy 2015.
+    """
+    if not training:
+        return normalise(x, running_mean, running_var, gamma, beta, eps), running_mean, running_var
+    mean, m2 = moments(x)
+    count = x.type.count // max(x.shape[1], 1)
+    if count < 2:
+        raise GraphError(
+            f"batch_norm: expected at least 2 values a channel to train, found {count}\n"
+            f"  {describe(x)}\n  at {user_origin()}"
+        )
+    y = normalise(x, mean, mul(m2, 1.0 / count), gamma, beta, eps)
+    new_mean = add(mul(running_mean, 1.0 - momentum), mul(mean, momentum))
+    unbiased = mul(m2, momentum / (count - 1))
+    return y, new_mean, add(mul(running_var, 1.0 - momentum), unbiased)

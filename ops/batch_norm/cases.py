@@ -1,0 +1,85 @@
+"""Examples of batch norm: odd channels, both kinds of layout, far means, empty batches."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from megbrain_py import functional as F
+from megbrain_py.dtypes import Array
+from megbrain_py.graph import Var
+from megbrain_py.op_testing import Case, ErrorCase, normal
+from megbrain_py.ops.batch_norm.batch_norm import NormaliseSums
+from megbrain_py.ops.batch_norm.channel_maps import ChannelAffine, ChannelAffineSum, ChannelScale
+
+_SHAPES = {
+    "image": (2, 5, 4, 3),
+    "one_channel": (3, 1, 2, 2),
+    "vector_width": (2, 16, 3, 3),
+    "odd_channels": (2, 35, 3, 5),
+    "rows": (6, 3),
+    "signal": (3, 4, 7),
+    "one_pixel": (4, 19, 1, 1),
+    "many_blocks": (3, 33, 40, 27),
+    "many_threads": (2, 96, 50, 40),
+}
+
+
+def _vectors(channels: int, seed: int = 1) -> dict[str, Array]:
+    return {
+        "gamma": normal(channels, seed=seed, shift=1.0, scale=0.3),
+        "beta": normal(channels, seed=seed + 1),
+        "mean": normal(channels, seed=seed + 2),
+        "var": np.abs(normal(channels, seed=seed + 3)) + np.float32(0.3),
+    }
+
+
+def _train(x: Var, gamma: Var, beta: Var, mean: Var, var: Var) -> tuple[Var, Var, Var]:
+    return F.batch_norm(x, gamma, beta, mean, var, training=True)
+
+
+def _evaluate(x: Var, gamma: Var, beta: Var, mean: Var, var: Var) -> Var:
+    return F.batch_norm(x, gamma, beta, mean, var, training=False, eps=1e-3)[0]
+
+
+def _sums(x: Var, dy: Var, mean: Var, var: Var) -> tuple[Var, Var]:
+    dgamma, dbeta = NormaliseSums(1e-5)(x, dy, mean, var)
+    return dgamma, dbeta
+
+
+CASES = [
+    Case(f"{name}_{kind}", build, {"x": normal(*shape, scale=2.0, shift=0.5), **_vectors(shape[1])},
+         grad_tolerance=3e-4)
+    for kind, shape in _SHAPES.items()
+    for name, build in {"train": _train, "evaluate": _evaluate}.items()
+]  # fmt: skip
+CASES += [
+    Case("moments", lambda x: F.moments(x), {"x": normal(3, 7, 5, 4)}),
+    Case("moments_far_mean", lambda x: F.moments(x), {"x": normal(9, 5, 13, 11, shift=3e3)},
+         grad=()),
+    Case("moments_of_equal", lambda x: F.moments(x), {"x": np.full((2, 3, 4, 4), 7.25, np.float32)},
+         grad=()),
+    Case("empty_batch", lambda x: F.moments(x), {"x": normal(0, 3, 4, 4)}, grad=()),
+    Case("evaluate_empty", _evaluate, {"x": normal(0, 3, 4, 4), **_vectors(3)}, grad=()),
+    Case("scale", lambda x, v: ChannelScale()(x, v), {"x": normal(2, 5, 3, 3), "v": normal(5)}),
+    Case("affine", lambda x, a, b, c: ChannelAffine()(x, a, b, c),
+         {"x": normal(2, 5, 3, 3), **{n: normal(5, seed=i) for i, n in enumerate("abc")}}),
+    Case("affine_sum", lambda x, y, a, b, c, d: ChannelAffineSum()(x, y, a, b, c, d),
+         {"x": normal(2, 5, 3, 3), "y": normal(2, 5, 3, 3, seed=1),
+          **{n: normal(5, seed=i) for i, n in enumerate("abcd")}}),
+    Case("affine_sum_signal", lambda x, y, a, b, c, d: ChannelAffineSum()(x, y, a, b, c, d),
+         {"x": normal(2, 5, 9), "y": normal(2, 5, 9, seed=1),
+          **{n: normal(5, seed=i) for i, n in enumerate("abcd")}}),
+    Case("sums", _sums, {"x": normal(2, 5, 3, 3), "dy": normal(2, 5, 3, 3, seed=1),
+                         **{n: v for n, v in _vectors(5).items() if n in ("mean", "var")}}),
+    Case("sums_signal", _sums, {"x": normal(2, 5, 7), "dy": normal(2, 5, 7, seed=1),
+                                **{n: v for n, v in _vectors(5).items() if n in ("mean", "var")}}),
+]  # fmt: skip
+
+ERRORS = [
+    ErrorCase("one value", _train, {"x": normal(1, 3, 1, 1), **_vectors(3)},
+              "batch_norm: expected at least 2 values a channel to train, found 1"),
+    ErrorCase("channels", _evaluate, {"x": normal(2, 4, 3, 3), **_vectors(3)},
+              "channel_normalise: mean must be float32[4], one number a channel, is float32[3]"),
+    ErrorCase("rank", lambda x: F.moments(x), {"x": normal(4)},
+              "channel_moments: x must be a float tensor of rank >= 2"),
+]  # fmt: skip
