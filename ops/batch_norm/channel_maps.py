@@ -82,7 +82,8 @@ class ChannelScale(ChannelOperator, kernel="channel_scale"):
         return [ChannelScale()(dz[0], scale), channel_sum(mul(dz[0], dy))]
 
     def reference(self, dy: Array, scale: Array) -> Array:
-        return dy * scale.reshape(channel_shape(dy))
+        y: Array = dy * scale.reshape(channel_shape(dy))
+        return y
 
 
 def fuse_affine_sum(node: Node, inputs: tuple[Var, ...]) -> Sequence[Var] | None:
@@ -118,7 +119,8 @@ class ChannelAffine(ChannelOperator, kernel="channel_affine"):
 
     def reference(self, x: Array, scale: Array, center: Array, shift: Array) -> Array:
         s = channel_shape(x)
-        return scale.reshape(s) * (x - center.reshape(s)) + shift.reshape(s)
+        y: Array = scale.reshape(s) * (x - center.reshape(s)) + shift.reshape(s)
+        return y
 
 
 class ChannelAffineSum(ChannelOperator, kernel="channel_affine_sum"):
@@ -152,4 +154,5 @@ class ChannelAffineSum(ChannelOperator, kernel="channel_affine_sum"):
     ) -> Array:
         s = channel_shape(x)
         affine = scale.reshape(s) * (x - center.reshape(s)) + shift.reshape(s)
-        return dy_scale.reshape(s) * dy + affine
+        y: Array = dy_scale.reshape(s) * dy + affine
+        return y
