@@ -25,7 +25,15 @@ from megbrain_py.ops.conv import conv_transpose2d as conv_transpose2d
 from megbrain_py.ops.matmul import linear as linear
 from megbrain_py.ops.matmul import matmul as matmul
 from megbrain_py.ops.movement import reshape as reshape
+from megbrain_py.ops.reduce import all as all
+from megbrain_py.ops.reduce import any as any
+from megbrain_py.ops.reduce import argmax as argmax
+from megbrain_py.ops.reduce import argmin as argmin
 from megbrain_py.ops.reduce import broadcast_to as broadcast_to
+from megbrain_py.ops.reduce import max as max
+from megbrain_py.ops.reduce import mean as mean
+from megbrain_py.ops.reduce import min as min
+from megbrain_py.ops.reduce import prod as prod
 from megbrain_py.ops.reduce import sum as sum
 from megbrain_py.ops.select import where as where
 from megbrain_py.ops.unary import abs as abs

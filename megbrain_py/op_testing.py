@@ -13,11 +13,11 @@ import numpy as np
 from megbrain_py import ops, reference
 from megbrain_py.autodiff import gradients
 from megbrain_py.compiler import Function, compile
-from megbrain_py.dtypes import Array, tensor_type
-from megbrain_py.errors import GraphError
+from megbrain_py.dtypes import Array, Layout, TensorType, tensor_type
+from megbrain_py.errors import GraphError, require
 from megbrain_py.functional import add, mul
 from megbrain_py.functional import sum as sum_
-from megbrain_py.graph import Graph, Var, constant, placeholder
+from megbrain_py.graph import Graph, Node, Operator, Var, constant, placeholder
 
 Build = Callable[..., Any]  # Vars by keyword -> a Var or several
 
@@ -68,6 +68,30 @@ def integers(
 ) -> Array:
     """Uniform integers in [low, high)."""
     return np.random.default_rng([seed, *shape]).integers(low, high, shape).astype(dtype)
+
+
+@dataclass(frozen=True)
+class ChannelsLast(Operator, kernel="copy"):
+    """x as it is, in the layout channels_last: puts a case's input into that layout."""
+
+    def infer(self, x: TensorType) -> TensorType:
+        require(x.rank == 4, f"x must have rank 4, has {x.rank}")
+        return x
+
+    def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
+        return ["channels_last"], ["channels_last"]
+
+    def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
+        return [channels_last(dy[0])]
+
+    def reference(self, x: Array) -> Array:
+        return x
+
+
+def channels_last(x: Var) -> Var:
+    """x, of rank 4, in the layout channels_last."""
+    result: Var = ChannelsLast()(x)
+    return result
 
 
 def rooms() -> list[str]:

@@ -10,8 +10,9 @@ import numpy as np
 
 from megbrain_py.dtypes import Array, DType, TensorType, broadcast_shapes
 from megbrain_py.errors import GraphError, require
-from megbrain_py.graph import Node, Operator, Var, VarLike, constant
+from megbrain_py.graph import Constant, Node, Operator, Var, VarLike, constant
 from megbrain_py.ops.reduce import sum_to
+from megbrain_py.ops.reduce.reduce import BroadcastTo
 
 _ARITHMETIC = (DType.float32, DType.float64, DType.int32, DType.int64)
 
@@ -23,6 +24,8 @@ class Binary(Operator):
     elementwise: ClassVar[bool] = True
     dtypes: ClassVar[tuple[DType, ...]] = _ARITHMETIC
     result: ClassVar[DType | None] = None  # element type of the output; None: the operands'
+    neutral: ClassVar[float | None] = None  # a second operand that changes nothing
+    commutes: ClassVar[bool] = False
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
         require(
@@ -36,6 +39,21 @@ class Binary(Operator):
             require(False, f"shapes {a.shape} and {b.shape} do not broadcast")
         return TensorType(shape, self.result or a.dtype)
 
+    def simplify(self, *inputs: Var) -> Sequence[Var] | None:
+        """x + 0, x * 1 and their like are x; what broadcasts anyway need not be broadcast."""
+        a, b = inputs
+        shape = broadcast_shapes(a.shape, b.shape)
+        if self.neutral is not None:
+            if a.shape == shape and _is_constant(b, self.neutral):
+                return [a]
+            if self.commutes and b.shape == shape and _is_constant(a, self.neutral):
+                return [b]
+        if isinstance(a.node.op, BroadcastTo) and b.shape == shape:
+            return [self(a.node.inputs[0], b)]
+        if isinstance(b.node.op, BroadcastTo) and a.shape == shape:
+            return [self(a, b.node.inputs[0])]
+        return None
+
     def partial(self, a: Var, b: Var, y: Var, dy: Var) -> tuple[Var, Var]:
         """Gradients for the operands, in the output's shape."""
         raise GraphError(f"{self.name}: has no gradient")
@@ -48,8 +66,15 @@ class Binary(Operator):
         return [sum_to(da, a.shape), sum_to(db, b.shape)]
 
 
+def _is_constant(v: Var, value: float) -> bool:
+    return isinstance(v.node.op, Constant) and bool(np.all(v.node.op.value == value))
+
+
 class Add(Binary, kernel="add"):
     """a + b"""
+
+    neutral: ClassVar[float | None] = 0
+    commutes: ClassVar[bool] = True
 
     def partial(self, a: Var, b: Var, y: Var, dy: Var) -> tuple[Var, Var]:
         return dy, dy
@@ -61,6 +86,8 @@ class Add(Binary, kernel="add"):
 class Sub(Binary, kernel="sub"):
     """a - b"""
 
+    neutral: ClassVar[float | None] = 0
+
     def partial(self, a: Var, b: Var, y: Var, dy: Var) -> tuple[Var, Var]:
         return dy, mul(dy, -1)
 
@@ -70,6 +97,9 @@ class Sub(Binary, kernel="sub"):
 
 class Mul(Binary, kernel="mul"):
     """a * b"""
+
+    neutral: ClassVar[float | None] = 1
+    commutes: ClassVar[bool] = True
 
     def partial(self, a: Var, b: Var, y: Var, dy: Var) -> tuple[Var, Var]:
         return mul(dy, b), mul(dy, a)
@@ -81,6 +111,7 @@ class Mul(Binary, kernel="mul"):
 class Div(Binary, kernel="div"):
     """a / b, for floats"""
 
+    neutral: ClassVar[float | None] = 1
     dtypes: ClassVar[tuple[DType, ...]] = (DType.float32, DType.float64)
 
     def partial(self, a: Var, b: Var, y: Var, dy: Var) -> tuple[Var, Var]:
@@ -95,6 +126,7 @@ class Div(Binary, kernel="div"):
 class Pow(Binary, kernel="pow"):
     """a ** b, for floats; the gradient to b is taken only where a > 0."""
 
+    neutral: ClassVar[float | None] = 1
     dtypes: ClassVar[tuple[DType, ...]] = (DType.float32, DType.float64)
 
     def partial(self, a: Var, b: Var, y: Var, dy: Var) -> tuple[Var, Var]:

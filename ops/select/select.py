@@ -12,6 +12,7 @@ from megbrain_py.dtypes import Array, DType, TensorType, broadcast_shapes
 from megbrain_py.errors import require
 from megbrain_py.graph import Node, Operator, Var, VarLike, constant
 from megbrain_py.ops.reduce import sum_to
+from megbrain_py.ops.reduce.reduce import BroadcastTo
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,15 @@ class Where(Operator, kernel="where"):
         ]
 
     def simplify(self, *inputs: Var) -> Sequence[Var] | None:
-        _, a, b = inputs
-        out = self.output_types([v.type for v in inputs])[0]
-        return [a] if a is b and a.shape == out.shape else None
+        condition, a, b = inputs
+        shape = broadcast_shapes(condition.shape, a.shape, b.shape)
+        if a is b and a.shape == shape:
+            return [a]
+        for i, v in enumerate(inputs):  # what broadcasts anyway need not be broadcast
+            others = [w.shape for j, w in enumerate(inputs) if j != i]
+            if isinstance(v.node.op, BroadcastTo) and broadcast_shapes(*others) == shape:
+                return [self(*[v.node.inputs[0] if j == i else w for j, w in enumerate(inputs)])]
+        return None
 
     def reference(self, condition: Array, a: Array, b: Array) -> Array:
         return np.where(condition, a, b).astype(np.result_type(a, b))

@@ -27,7 +27,8 @@ from megbrain_py.ops.unary.unary import (
 def _logistic(x: Array) -> Array:
     """1 / (1 + exp(-x)) without overflow."""
     small = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, small) / (1 + small)
+    logistic: Array = np.where(x >= 0, 1, small) / (1 + small)
+    return logistic
 
 
 def _normal_distribution(x: Array) -> Array:
@@ -131,7 +132,8 @@ class SigmoidGrad(ActivationGrad, kernel="sigmoid_grad"):
         return mul(mul(dx, dy), sub(1, mul(saved, 2)))
 
     def reference(self, y: Array, dy: Array) -> Array:
-        return dy * (y * (1 - y))
+        dx: Array = dy * (y * (1 - y))
+        return dx
 
 
 class Tanh(Unary, kernel="tanh"):
@@ -152,7 +154,8 @@ class TanhGrad(ActivationGrad, kernel="tanh_grad"):
         return mul(mul(dx, dy), mul(saved, -2))
 
     def reference(self, y: Array, dy: Array) -> Array:
-        return dy * (1 - y * y)
+        dx: Array = dy * (1 - y * y)
+        return dx
 
 
 class Silu(Unary, kernel="silu"):
@@ -198,7 +201,8 @@ class GeluGrad(ActivationGrad, kernel="gelu_grad"):
         return mul(mul(dx, dy), mul(density, sub(2, square(saved))))
 
     def reference(self, x: Array, dy: Array) -> Array:
-        return dy * (_normal_distribution(x) + x * _normal_density(x))
+        dx: Array = dy * (_normal_distribution(x) + x * _normal_density(x))
+        return dx
 
 
 class Softplus(Unary, kernel="softplus"):
@@ -209,7 +213,7 @@ class Softplus(Unary, kernel="softplus"):
 
     def reference(self, x: Array) -> Array:
         tail: Array = np.log1p(np.exp(-np.abs(x)))
-        return np.maximum(x, 0) + tail
+        return np.asarray(np.maximum(x, 0) + tail, x.dtype)
 
 
 def relu(x: Var) -> Var:

@@ -1,9 +1,12 @@
 """Examples of the unary operators: odd sizes, empty, both layouts' broadcasting, extreme values."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from megbrain_py import functional as F
 from megbrain_py.autodiff import gradients
+from megbrain_py.graph import Var
 from megbrain_py.op_testing import Case, ErrorCase, integers, normal
 
 _SMOOTH = {
@@ -76,7 +79,7 @@ CASES += [
 ]  # fmt: skip
 
 
-def _second(f, x):  # type: ignore[no-untyped-def]
+def _second(f: Callable[[Var], Var], x: Var) -> Var:
     return gradients(F.sum(f(x)), [x])[0]
 
 
