@@ -13,6 +13,11 @@ from megbrain_py.data.coco import RunLengths as RunLengths
 from megbrain_py.data.coco import decode_mask as decode_mask
 from megbrain_py.data.coco import read_coco as read_coco
 from megbrain_py.data.coco import run_lengths as run_lengths
+from megbrain_py.data.evaluation import NUMBERS as NUMBERS
+from megbrain_py.data.evaluation import Detections as Detections
+from megbrain_py.data.evaluation import Evaluation as Evaluation
+from megbrain_py.data.evaluation import evaluate as evaluate
+from megbrain_py.data.evaluation import write_results as write_results
 from megbrain_py.data.images import read_image as read_image
 from megbrain_py.data.loader import Batches as Batches
 from megbrain_py.data.loader import Loader as Loader
