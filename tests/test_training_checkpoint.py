@@ -107,7 +107,7 @@ def test_latest_falls_back_and_says_so(tmp_path: Path) -> None:
     for step in (10, 20, 30):
         path = checkpoint.save(made(step), tmp_path)
     path.write_bytes(path.read_bytes()[:-5])
-    (tmp_path / ".step_00000040.1.tmp").write_bytes(b"half")
+    (tmp_path / ".step_00000040.safetensors.x1").write_bytes(b"half")
     (tmp_path / "notes.txt").write_text("mine")
     renamed = tmp_path / "step_00000050.safetensors"
     renamed.write_bytes(checkpoint.path_of(tmp_path, 10).read_bytes())
@@ -120,7 +120,7 @@ def test_latest_falls_back_and_says_so(tmp_path: Path) -> None:
     assert "step_00000030" in said[1]
     assert "an older checkpoint is tried" in said[1]
     checkpoint.save(made(60), tmp_path)
-    assert not list(tmp_path.glob(".*.tmp"))
+    assert not list(tmp_path.glob(".*"))
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 

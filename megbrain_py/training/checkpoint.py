@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import numpy as np
 
 from megbrain_py.dtypes import Array
 from megbrain_py.errors import DataError
+from megbrain_py.nn.serialize import write_atomically
 
 FORMAT = "megbrain_py.checkpoint"
 VERSION = 1
@@ -61,10 +61,10 @@ def save(checkpoint: Checkpoint, folder: Path, keep: int = 3) -> Path:
     finds the name finds a whole file, whenever the process or the machine stops.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob(".step_*.tmp"):  # left by a process that was killed while it wrote
+    for stale in folder.glob(".step_*"):  # left by a process that was killed while it wrote
         stale.unlink(missing_ok=True)
     target = path_of(folder, checkpoint.step)
-    write_whole(target, _encode(checkpoint))
+    write(checkpoint, target)
     found = files(folder)
     for old in found[: max(len(found) - keep, 0)]:
         if old != target:
@@ -72,19 +72,9 @@ def save(checkpoint: Checkpoint, folder: Path, keep: int = 3) -> Path:
     return target
 
 
-def write_whole(target: Path, data: bytes) -> None:
-    """Replace a file atomically and durably: other readers see the old bytes or the new ones."""
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp")
-    with temporary.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, target)
-    directory = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # the name, too, must survive a power cut
-    finally:
-        os.close(directory)
+def write(checkpoint: Checkpoint, target: Path) -> None:
+    """Write a checkpoint under any name; other readers see the old file or the new one, whole."""
+    write_atomically(target, _encode(checkpoint))
 
 
 def load(path: str | Path) -> Checkpoint:

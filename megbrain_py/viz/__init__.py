@@ -1,0 +1,1 @@
+"""Pictures: detections, training curves, memory of a plan."""
