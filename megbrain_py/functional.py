@@ -35,6 +35,7 @@ from megbrain_py.ops.reduce import mean as mean
 from megbrain_py.ops.reduce import min as min
 from megbrain_py.ops.reduce import prod as prod
 from megbrain_py.ops.reduce import sum as sum
+from megbrain_py.ops.roi_align import roi_align as roi_align
 from megbrain_py.ops.select import where as where
 from megbrain_py.ops.unary import abs as abs
 from megbrain_py.ops.unary import clip as clip
