@@ -32,7 +32,8 @@ class RoiPooling(Operator):
         require(min(self.size) >= 1, f"the output must be at least 1x1, is {self.size}")
         require(len(shapes) >= 1, "at least one feature map is needed")
         require(
-            len(self.scales) == len(shapes), f"{len(shapes)} feature maps, {len(self.scales)} scales"
+            len(self.scales) == len(shapes),
+            f"{len(shapes)} feature maps, {len(self.scales)} scales",
         )
         require(min(self.scales) > 0, f"scales must be positive, are {self.scales}")
         require(all(len(s) == 4 for s in shapes), "feature maps must be [N, C, H, W]")
