@@ -22,6 +22,11 @@ from megbrain_py.ops.binary import sub as sub
 from megbrain_py.ops.cast import cast as cast
 from megbrain_py.ops.conv import conv2d as conv2d
 from megbrain_py.ops.conv import conv_transpose2d as conv_transpose2d
+from megbrain_py.ops.losses import (
+    binary_cross_entropy_with_logits as binary_cross_entropy_with_logits,
+)
+from megbrain_py.ops.losses import cross_entropy as cross_entropy
+from megbrain_py.ops.losses import smooth_l1 as smooth_l1
 from megbrain_py.ops.matmul import linear as linear
 from megbrain_py.ops.matmul import matmul as matmul
 from megbrain_py.ops.movement import reshape as reshape
@@ -37,6 +42,8 @@ from megbrain_py.ops.reduce import prod as prod
 from megbrain_py.ops.reduce import sum as sum
 from megbrain_py.ops.roi_align import roi_align as roi_align
 from megbrain_py.ops.select import where as where
+from megbrain_py.ops.softmax import log_softmax as log_softmax
+from megbrain_py.ops.softmax import softmax as softmax
 from megbrain_py.ops.unary import abs as abs
 from megbrain_py.ops.unary import clip as clip
 from megbrain_py.ops.unary import erf as erf
