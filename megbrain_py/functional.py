@@ -30,6 +30,10 @@ from megbrain_py.ops.losses import smooth_l1 as smooth_l1
 from megbrain_py.ops.matmul import linear as linear
 from megbrain_py.ops.matmul import matmul as matmul
 from megbrain_py.ops.movement import reshape as reshape
+from megbrain_py.ops.pool import adaptive_avg_pool2d as adaptive_avg_pool2d
+from megbrain_py.ops.pool import avg_pool2d as avg_pool2d
+from megbrain_py.ops.pool import global_avg_pool2d as global_avg_pool2d
+from megbrain_py.ops.pool import max_pool2d as max_pool2d
 from megbrain_py.ops.reduce import all as all
 from megbrain_py.ops.reduce import any as any
 from megbrain_py.ops.reduce import argmax as argmax
@@ -40,6 +44,7 @@ from megbrain_py.ops.reduce import mean as mean
 from megbrain_py.ops.reduce import min as min
 from megbrain_py.ops.reduce import prod as prod
 from megbrain_py.ops.reduce import sum as sum
+from megbrain_py.ops.resize import resize as resize
 from megbrain_py.ops.roi_align import roi_align as roi_align
 from megbrain_py.ops.select import where as where
 from megbrain_py.ops.softmax import log_softmax as log_softmax
