@@ -23,13 +23,25 @@ from megbrain_py.ops.cast import cast as cast
 from megbrain_py.ops.conv import conv2d as conv2d
 from megbrain_py.ops.conv import conv_transpose2d as conv_transpose2d
 from megbrain_py.ops.losses import (
-    binary_cross_entropy_with_logits as binary_cross_entropy_with_logits,
-)
 from megbrain_py.ops.losses import cross_entropy as cross_entropy
 from megbrain_py.ops.losses import smooth_l1 as smooth_l1
 from megbrain_py.ops.matmul import linear as linear
 from megbrain_py.ops.matmul import matmul as matmul
+from megbrain_py.ops.movement import concat as concat
+from megbrain_py.ops.movement import expand_dims as expand_dims
+from megbrain_py.ops.movement import flatten as flatten
+from megbrain_py.ops.movement import flip as flip
+from megbrain_py.ops.movement import getitem as getitem
+from megbrain_py.ops.movement import pad as pad
+from megbrain_py.ops.movement import repeat as repeat
 from megbrain_py.ops.movement import reshape as reshape
+from megbrain_py.ops.movement import slice as slice
+from megbrain_py.ops.movement import split as split
+from megbrain_py.ops.movement import squeeze as squeeze
+from megbrain_py.ops.movement import stack as stack
+from megbrain_py.ops.movement import swap_axes as swap_axes
+from megbrain_py.ops.movement import tile as tile
+from megbrain_py.ops.movement import transpose as transpose
 from megbrain_py.ops.pool import adaptive_avg_pool2d as adaptive_avg_pool2d
 from megbrain_py.ops.pool import avg_pool2d as avg_pool2d
 from megbrain_py.ops.pool import global_avg_pool2d as global_avg_pool2d
@@ -76,6 +88,7 @@ from megbrain_py.ops.unary import tanh as tanh
 register_sugar(
     add=add,
     div=div,
+    getitem=getitem,
     greater=greater,
     greater_equal=greater_equal,
     less=less,

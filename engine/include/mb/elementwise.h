@@ -29,27 +29,20 @@ struct Loop {
   }
 };
 
+// A loop over axes of these sizes; strides of each operand along each axis, in elements. The last
+// axis should be the one that is contiguous in the output.
 template <int N>
-Loop<N> make_loop(const std::array<Tensor, N>& operands) {
-  const Tensor& out = operands[0];
-  std::array<int, kMaxRank> order{0, 1, 2, 3, 4, 5, 6, 7};
-  if (out.layout == Layout::kChannelsLast && out.rank == 4) order = {0, 2, 3, 1};
-  // Element strides of operand k along each output axis.
-  std::array<Dims, N> full{};
-  for (int k = 0; k < N; ++k) {
-    const Tensor& t = operands[k];
-    const Dims own = t.strides();
-    const int lead = out.rank - t.rank;
-    for (int axis = lead; axis < out.rank; ++axis) {
-      full[k][axis] = t.dims[axis - lead] == 1 ? 0 : own[axis - lead];
-    }
-  }
+Loop<N> loop_over(int axes, const Dims& lengths, const std::array<Dims, N>& full) {
   Dims sizes{};
   std::array<Dims, N> strides{};
   int rank = 0;
-  for (int i = 0; i < out.rank; ++i) {
-    const int axis = order[i];
-    const std::int64_t size = out.dims[axis];
+  Loop<N> loop;
+  for (int axis = 0; axis < axes; ++axis) {
+    const std::int64_t size = lengths[axis];
+    if (size == 0) {
+      loop.rows = 0;
+      return loop;
+    }
     if (size == 1) continue;
     bool merge = rank > 0;
     for (int k = 0; k < N && merge; ++k) merge = strides[k][rank - 1] == full[k][axis] * size;
@@ -59,11 +52,6 @@ Loop<N> make_loop(const std::array<Tensor, N>& operands) {
       sizes[rank++] = size;
     }
     for (int k = 0; k < N; ++k) strides[k][rank - 1] = full[k][axis];
-  }
-  Loop<N> loop;
-  if (out.count() == 0) {
-    loop.rows = 0;
-    return loop;
   }
   if (rank == 0) return loop;  // a single element
   loop.rank = rank - 1;
@@ -77,6 +65,31 @@ Loop<N> make_loop(const std::array<Tensor, N>& operands) {
     loop.step[k] = strides[k][rank - 1];
   }
   return loop;
+}
+
+// The logical axes of a tensor from the outermost in memory to the innermost.
+inline std::array<int, kMaxRank> memory_order(const Tensor& t) {
+  if (t.layout == Layout::kChannelsLast && t.rank == 4) return {0, 2, 3, 1, 4, 5, 6, 7};
+  return {0, 1, 2, 3, 4, 5, 6, 7};
+}
+
+template <int N>
+Loop<N> make_loop(const std::array<Tensor, N>& operands) {
+  const Tensor& out = operands[0];
+  const auto order = memory_order(out);
+  Dims sizes{};
+  std::array<Dims, N> strides{};
+  for (int i = 0; i < out.rank; ++i) sizes[i] = out.dims[order[i]];
+  for (int k = 0; k < N; ++k) {
+    const Tensor& t = operands[k];
+    const Dims own = t.strides();
+    const int lead = out.rank - t.rank;
+    for (int i = 0; i < out.rank; ++i) {
+      const int axis = order[i] - lead;
+      strides[k][i] = axis < 0 || t.dims[axis] == 1 ? 0 : own[axis];
+    }
+  }
+  return loop_over<N>(out.rank, sizes, strides);
 }
 
 // Calls body(offsets, length) for pieces of rows; pieces of one row when there are few rows.
