@@ -23,6 +23,8 @@ from megbrain_py.ops.cast import cast as cast
 from megbrain_py.ops.conv import conv2d as conv2d
 from megbrain_py.ops.conv import conv_transpose2d as conv_transpose2d
 from megbrain_py.ops.losses import (
+    binary_cross_entropy_with_logits as binary_cross_entropy_with_logits,
+)
 from megbrain_py.ops.losses import cross_entropy as cross_entropy
 from megbrain_py.ops.losses import smooth_l1 as smooth_l1
 from megbrain_py.ops.matmul import linear as linear
