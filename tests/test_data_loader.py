@@ -58,6 +58,14 @@ def test_resized_size(size: tuple[int, int], sides: tuple[int, int], expected: A
     assert resized_size(*size, *sides) == expected
 
 
+def test_a_larger_drawn_side_may_be_longer_too() -> None:
+    resize = Resize(240, 320)
+    assert resize.size(480, 640) == (240, 320)
+    assert resize.size(480, 640, 180) == (180, 240)
+    assert resize.size(480, 640, 300) == (300, 400)
+    assert resize.size(240, 640, 120) == (120, 320)
+
+
 def slow_bilinear(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     out = np.zeros((height, width, 3))
     for y in range(height):
@@ -154,7 +162,7 @@ def test_groups_hold_every_picture_and_stay_few() -> None:
     images = [entry(int(h), int(w), []) for h, w in rng.integers(60, 640, (200, 2))]
     for most in (1, 2, 4):
         sides = range(160, 241)
-        groups = group_images(images, sides, 400, most_groups=most)
+        groups = group_images(images, Resize(240, 400), sides, most_groups=most)
         assert len(groups) <= most
         assert sorted(i for g in groups for i in g.images) == list(range(200))
         for group in groups:
@@ -166,7 +174,7 @@ def test_groups_hold_every_picture_and_stay_few() -> None:
                     size = group.fit(h, w)
                     assert size[0] >= h
                     assert size[1] >= w
-    exact = group_images([entry(480, 640, [])] * 9, (240,), 320)
+    exact = group_images([entry(480, 640, [])] * 9, Resize(240, 320), (240,))
     assert exact[0].sizes == ((256, 320),)
 
 

@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from megbrain_py.data.coco import ImageEntry
-from megbrain_py.data.transforms import resized_size
+from megbrain_py.data.transforms import Resize
 
 Size = tuple[int, int]  # height, width
 _FREE = 0.02  # of all pixels: what fewer input signatures are worth in padding
@@ -61,8 +61,8 @@ def _merge(counts: Counter[Size], most: int) -> dict[Size, Size]:
 
 def group_images(
     images: Sequence[ImageEntry],
+    resize: Resize,
     short_sides: Sequence[int],
-    long_side: int,
     *,
     multiple: int = 32,
     most_groups: int = 4,
@@ -75,10 +75,7 @@ def group_images(
     annotations only.
     """
     largest = max(short_sides)
-    longest = max(long_side, largest)
-    rounded = [
-        _round_up(resized_size(im.height, im.width, largest, longest), multiple) for im in images
-    ]
+    rounded = [_round_up(resize.size(im.height, im.width, largest), multiple) for im in images]
     became = _merge(Counter(rounded), most_groups)
     members: dict[Size, list[int]] = {}
     for index, size in enumerate(rounded):
@@ -92,7 +89,7 @@ def group_images(
         for side in scales[:-1]:
             size = (1, 1)
             for height, width in shapes:
-                size = _join(size, resized_size(height, width, side, max(long_side, side)))
+                size = _join(size, resize.size(height, width, side))
             sizes.add(_round_up(size, multiple))
         groups.append(Group(tuple(indices), tuple(sorted(sizes, key=lambda s: (s[0] * s[1], s)))))
     return tuple(groups)

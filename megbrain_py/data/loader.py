@@ -131,8 +131,8 @@ class Loader:
         sides = (augmentation or Augmentation()).possible_short_sides(self.resize.short_side)
         groups = group_images(
             [dataset.images[i] for i in used],
+            self.resize,
             sides,
-            self.resize.long_side,
             multiple=multiple,
             most_groups=most_groups,
         )

@@ -42,6 +42,15 @@ class Resize:
         if self.method not in ("pillow", "torchvision"):
             raise DataError(f"resize: method '{self.method}' is neither pillow nor torchvision")
 
+    def size(self, height: int, width: int, short_side: int | None = None) -> tuple[int, int]:
+        """(height, width) of a picture afterwards, maybe with a shorter side that was drawn.
+
+        Where that is larger than usual, the longer side may be larger in the same proportion.
+        """
+        side = self.short_side if short_side is None else short_side
+        longest = max(self.long_side, self.long_side * side // self.short_side)
+        return resized_size(height, width, side, longest)
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -108,8 +117,7 @@ def draw(
     The same numbers are used up whatever is switched on, so one setting never changes another's.
     """
     if augmentation is None:
-        size = resized_size(image.height, image.width, resize.short_side, resize.long_side)
-        return Draw(*size)
+        return Draw(*resize.size(image.height, image.width))
     u = generator(seed, epoch, image.id).random(5)
     sides = augmentation.possible_short_sides(resize.short_side)
     side = sides[int(u[0] * len(sides))]
@@ -118,7 +126,7 @@ def draw(
         return 1.0 + spread * (2.0 * uniform - 1.0)
 
     return Draw(
-        *resized_size(image.height, image.width, side, max(resize.long_side, side)),
+        *resize.size(image.height, image.width, side),
         flip=bool(u[1] < augmentation.flip),
         brightness=factor(u[2], augmentation.brightness),
         contrast=factor(u[3], augmentation.contrast),
