@@ -9,7 +9,7 @@ from megbrain_py.dtypes import DType
 from megbrain_py.errors import GraphError
 from megbrain_py.graph import Var, describe, user_origin
 from megbrain_py.ops.cast import cast
-from megbrain_py.ops.movement import reshape
+from megbrain_py.ops.movement.reshape import reshape
 from megbrain_py.ops.reduce.reduce import (
     AllTrue,
     AnyTrue,

@@ -13,7 +13,7 @@ from megbrain_py.dtypes import Array, DType, Layout, Shape, TensorType, broadcas
 from megbrain_py.errors import require
 from megbrain_py.graph import Node, Operator, Var
 from megbrain_py.ops.cast import cast
-from megbrain_py.ops.movement import reshape
+from megbrain_py.ops.movement.reshape import reshape
 
 FLOATS = (DType.float32, DType.float64)
 ARITHMETIC = (*FLOATS, DType.int32, DType.int64)
