@@ -14,6 +14,7 @@ _SHAPES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "down_far": ((1, 4, 17, 23), {"size": (2, 3)}),
     "to_one": ((1, 4, 5, 3), {"size": (1, 1)}),
     "from_one": ((1, 4, 1, 1), {"size": (4, 3)}),
+    "same_by_scale": ((1, 8, 4, 3), {"scale": 1.1}),
     "fraction": ((1, 6, 7, 5), {"scale": (1.5, 2.3)}),
     "shrink": ((1, 6, 9, 10), {"scale": 0.4}),
     "up_far": ((1, 3, 2, 3), {"scale": 7}),

@@ -28,6 +28,8 @@ def _nearest(source: int, target: int, step: float) -> Taps:
 @lru_cache(maxsize=256)
 def _bilinear(source: int, target: int, step: float) -> Taps:
     """Output i lies at (i + 0.5) * step - 0.5 of the input; beyond the border stands the border."""
+    if target == source:  # torch's rule: also for a scale of 1.01 that changes no size
+        step = 1.0
     taps: list[tuple[int, tuple[float, ...]]] = []
     for i in range(target):
         at = min(max((i + 0.5) * step - 0.5, 0.0), float(source - 1))
