@@ -133,6 +133,15 @@ def test_a_false_positive_lowers_precision_as_computed_by_hand(tmp_path: Path) -
     assert detections[0].keys() == {"image_id", "category_id", "bbox", "score"}
 
 
+def test_equal_class_names_stay_apart(tmp_path: Path) -> None:
+    made = data_files.document([(100, 100)], 9)
+    for category in made["categories"]:
+        category["name"] = "fruit"
+    path = data_files.write(tmp_path, made, pictures=False)
+    names = list(evaluate(path, []).ap_per_class)
+    assert names == ["fruit (id 3)", "fruit (id 7)", "fruit (id 90)"]
+
+
 def test_batches_of_a_loader(tmp_path: Path) -> None:
     path = data_files.write(tmp_path, data_files.document([(40, 60), (60, 40), (40, 60)]))
     data = read_coco(path)
