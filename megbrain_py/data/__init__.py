@@ -22,7 +22,5 @@ from megbrain_py.data.images import read_image as read_image
 from megbrain_py.data.loader import Batches as Batches
 from megbrain_py.data.loader import Loader as Loader
 from megbrain_py.data.loader import Signature as Signature
-from megbrain_py.data.statistics import anchor_sizes as anchor_sizes
-from megbrain_py.data.statistics import object_sizes as object_sizes
 from megbrain_py.data.transforms import Augmentation as Augmentation
 from megbrain_py.data.transforms import Resize as Resize
