@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,11 +62,9 @@ def open_rgb(path: str | Path, expected: tuple[int, int] | None = None) -> Image
 
     path = Path(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # harmless EXIF and palette remarks of Pillow
-            with Image.open(path) as picture:
-                picture.load()
-                result = _rgb(_upright(picture, expected))
+        with Image.open(path) as picture:
+            picture.load()
+            result = _rgb(_upright(picture, expected))
     except FileNotFoundError:
         raise DataError(f"{path}: the picture does not exist") from None
     except Image.DecompressionBombError as error:
