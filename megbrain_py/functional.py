@@ -22,6 +22,7 @@ from megbrain_py.ops.binary import sub as sub
 from megbrain_py.ops.cast import cast as cast
 from megbrain_py.ops.conv import conv2d as conv2d
 from megbrain_py.ops.conv import conv_transpose2d as conv_transpose2d
+from megbrain_py.ops.group_norm import group_norm as group_norm
 from megbrain_py.ops.indexing import argsort as argsort
 from megbrain_py.ops.indexing import embedding as embedding
 from megbrain_py.ops.indexing import gather as gather
@@ -30,6 +31,7 @@ from megbrain_py.ops.indexing import scatter_add as scatter_add
 from megbrain_py.ops.indexing import sort as sort
 from megbrain_py.ops.indexing import take_along_axis as take_along_axis
 from megbrain_py.ops.indexing import top_k as top_k
+from megbrain_py.ops.layer_norm import layer_norm as layer_norm
 from megbrain_py.ops.losses import (
     binary_cross_entropy_with_logits as binary_cross_entropy_with_logits,
 )
