@@ -11,7 +11,6 @@ import megbrain_py as mb
 from megbrain_py import functional as F
 from megbrain_py import passes, reference
 from megbrain_py.graph import Graph
-from megbrain_py.op_testing import relative_error
 
 OPTIONAL = tuple(p for p in passes.PIPELINE if p not in passes.REQUIRED)
 PIPELINES = {
@@ -115,5 +114,6 @@ def test_every_pipeline_gives_the_references_values(seed: int) -> None:
         )
         found = {**function(**feeds), "p": p.value}
         for output, value in expected.items():
-            error = relative_error(found[output], value)
+            # below 1 absolute: a gradient may be a sum of about 100 values that cancel
+            error = np.abs(found[output] - value).max() / max(np.abs(value).max(), 1.0)
             assert error < 2e-5, f"pipeline {name}: {output} off by {error:.1e}"
