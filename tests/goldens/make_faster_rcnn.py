@@ -30,7 +30,7 @@ OPTIONS = {
     "rpn_batch_size_per_image": 64,
     "box_batch_size_per_image": 24,
     "box_score_thresh": 0.15,
-    "box_detections_per_img": 12,
+    "box_detections_per_img": 40,
 }
 # Sides a little off those of 64-pixel anchors: no two anchors lie inside a box, or hold it, alike.
 GT_BOXES = (
