@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -11,12 +12,13 @@ import numpy as np
 from megbrain_py import debug, engine, passes
 from megbrain_py.dtypes import Array, DType, TensorType
 from megbrain_py.errors import CompileError, EngineError
-from megbrain_py.graph import Graph, Placeholder, Var, placeholder
+from megbrain_py.graph import Graph, Placeholder, Var, describe, nodes_of, placeholder
 from megbrain_py.lower import lower
-from megbrain_py.parameter import Parameter, aligned_copy
+from megbrain_py.ops.identity import Named
+from megbrain_py.parameter import Parameter, ParameterSource, aligned_copy
 from megbrain_py.plan import Plan
 
-Outputs: TypeAlias = Mapping[str, Var]
+Outputs: TypeAlias = Mapping[str, Var] | Mapping[str, Var | str]
 Updates: TypeAlias = Mapping[Parameter, Var]
 
 
@@ -116,7 +118,7 @@ class Function:
 
 
 def compile(
-    outputs: Outputs | Var | Sequence[Var],
+    outputs: Outputs | Var | Sequence[Var | str],
     *,
     inputs: Sequence[Var] | None = None,
     updates: Updates | None = None,
@@ -126,13 +128,15 @@ def compile(
     """Run the passes, plan the memory, load the plan.
 
     outputs: Vars by name; a single Var is named "output", a sequence "output0", "output1", ...
+        A string fetches the inner value, input or parameter of that name (functional.name) from
+        the graph of the other outputs; CompileError when there is none.
     inputs: when given, the placeholders that callers may feed; CompileError if one is missing.
     updates: for each parameter the Var that a run writes into it.
     device: "cpu"; CompileError for a device that this build has no kernels for.
     """
     if device != "cpu":
         raise CompileError(f"compile: device {device} is not available; this build has: cpu")
-    named = _named(outputs)
+    named = _named(outputs, updates or {})
     graph = Graph(named, {p: new for p, new in (updates or {}).items()})
     used = graph.placeholders
     accepted = {v.node.op.label: v for v in inputs or [] if isinstance(v.node.op, Placeholder)}
@@ -149,12 +153,43 @@ def compile(
     return Function(optimised, plan, {name: v.type for name, v in (accepted | used).items()})
 
 
-def _named(outputs: Outputs | Var | Sequence[Var]) -> dict[str, Var]:
+def _named(outputs: Outputs | Var | Sequence[Var | str], updates: Updates) -> dict[str, Var]:
+    """Outputs by name; a string among them stands for the value that functional.name gave it."""
     if isinstance(outputs, Var):
         return {"output": outputs}
     if isinstance(outputs, Mapping):
-        return dict(outputs)
-    return {f"output{index}": v for index, v in enumerate(outputs)}
+        listed = dict(outputs)
+    else:
+        listed = {v if isinstance(v, str) else f"output{i}": v for i, v in enumerate(outputs)}
+    found = {name: v for name, v in listed.items() if isinstance(v, Var)}
+    if len(found) == len(listed):
+        return found
+    inner = _values_by_name([*found.values(), *updates.values()])
+    for name, value in listed.items():
+        if isinstance(value, str):
+            found[name] = _find(inner, value)
+    return {name: found[name] for name in listed}
+
+
+def _values_by_name(results: Sequence[Var]) -> dict[str, list[Var]]:
+    """Values in the graph of `results` that have a name: given one, inputs, parameters."""
+    found: dict[str, list[Var]] = {}
+    for node in nodes_of(results):
+        label = getattr(node.op, "label", None)
+        if isinstance(node.op, (Named, Placeholder, ParameterSource)) and label:
+            found.setdefault(label, []).append(node.outputs[0])
+    return found
+
+
+def _find(inner: Mapping[str, list[Var]], name: str) -> Var:
+    if name not in inner:
+        nearest = difflib.get_close_matches(name, inner, n=3, cutoff=0.4)
+        known = f"nearest: {', '.join(nearest)}" if nearest else "no value has a similar name"
+        raise CompileError(f"compile: no value of the graph is named {name}; {known}")
+    if len(inner[name]) > 1:
+        places = "".join(f"\n  {describe(v)}" for v in inner[name])
+        raise CompileError(f"compile: {len(inner[name])} values are named {name}{places}")
+    return inner[name][0]
 
 
 Built: TypeAlias = "Outputs | tuple[Outputs, Updates]"

@@ -23,6 +23,9 @@ from megbrain_py.ops.cast import cast as cast
 from megbrain_py.ops.conv import conv2d as conv2d
 from megbrain_py.ops.conv import conv_transpose2d as conv_transpose2d
 from megbrain_py.ops.group_norm import group_norm as group_norm
+from megbrain_py.ops.identity import identity as identity
+from megbrain_py.ops.identity import name as name
+from megbrain_py.ops.identity import print_value as print_value
 from megbrain_py.ops.indexing import argsort as argsort
 from megbrain_py.ops.indexing import embedding as embedding
 from megbrain_py.ops.indexing import gather as gather
@@ -58,6 +61,9 @@ from megbrain_py.ops.pool import adaptive_avg_pool2d as adaptive_avg_pool2d
 from megbrain_py.ops.pool import avg_pool2d as avg_pool2d
 from megbrain_py.ops.pool import global_avg_pool2d as global_avg_pool2d
 from megbrain_py.ops.pool import max_pool2d as max_pool2d
+from megbrain_py.ops.random import dropout as dropout
+from megbrain_py.ops.random import normal as normal
+from megbrain_py.ops.random import uniform as uniform
 from megbrain_py.ops.reduce import all as all
 from megbrain_py.ops.reduce import any as any
 from megbrain_py.ops.reduce import argmax as argmax

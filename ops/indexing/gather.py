@@ -90,8 +90,8 @@ class ScatterAdd(Operator, kernel="scatter_add"):
         after = updates.shape[self.axis + indices.ndim :]
         listed = updates.reshape(*before, indices.size, *after)
         y = np.zeros((*before, self.size, *after), updates.dtype)
-        place = (slice(None),) * self.axis + (indices.reshape(-1),)
-        np.add.at(y, place, listed)
+        rows = np.moveaxis(y, self.axis, 0)  # a view
+        np.add.at(rows, indices.reshape(-1), np.moveaxis(listed, self.axis, 0))
         return y
 
 
@@ -151,7 +151,7 @@ class ScatterAlongAxis(Operator, kernel="scatter_along_axis"):
         check_range(indices, self.size)
         shape = (*updates.shape[: self.axis], self.size, *updates.shape[self.axis + 1 :])
         y = np.zeros(shape, updates.dtype)
-        place = list(np.indices(indices.shape))
+        place: list[Array] = list(np.indices(indices.shape))
         place[self.axis] = indices
         np.add.at(y, tuple(place), updates)
         return y
@@ -173,7 +173,7 @@ class OneHot(Operator, kernel="one_hot"):
 
     def reference(self, indices: Array) -> Array:
         check_range(indices, self.classes)
-        return (indices[..., None] == np.arange(self.classes)).astype(np.float32)
+        return np.asarray(indices[..., None] == np.arange(self.classes), np.float32)
 
 
 def _agree(a: tuple[int, ...], b: tuple[int, ...], axis: int) -> bool:
