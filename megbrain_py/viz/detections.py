@@ -1,0 +1,178 @@
+"""Pictures with the objects that a detector found, or that people marked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageDraw, ImageFont
+
+Pixels = npt.NDArray[np.uint8]
+
+# Okabe and Ito 2008, told apart by the colour-blind too; then lighter turns of the same.
+_COLOURS = (
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178),
+    (213, 94, 0), (204, 121, 167), (148, 220, 80), (190, 140, 255), (255, 150, 140),
+)  # fmt: skip
+_SHORTEST = 480  # pixels: smaller pictures are enlarged, so that names fit
+
+
+def colour_of(label: int) -> tuple[int, int, int]:
+    """The colour of a class label 1..K."""
+    return _COLOURS[(label - 1) % len(_COLOURS)]
+
+
+def draw_objects(
+    pixels: Pixels,
+    boxes: npt.ArrayLike,
+    labels: Sequence[int],
+    names: Sequence[str],
+    scores: Sequence[float] | None = None,
+) -> Image.Image:
+    """A picture with boxes, class names and scores.
+
+    pixels uint8[h, w, 3]; boxes [n, 4] x1, y1, x2, y2 in its pixels; labels 1..K, `names[label-1]`
+    is the class; scores 0..1. Small pictures are enlarged (whole factors). Each tag is put above
+    its box, or where it covers no other tag; when there are many objects, tags shrink to the
+    score, then to nothing but the coloured box, so that the picture stays readable.
+    """
+    from PIL import Image, ImageDraw
+
+    factor = max(1, min(4, math.ceil(_SHORTEST / max(1, *pixels.shape[:2]))))
+    picture = Image.fromarray(np.asarray(pixels, np.uint8))
+    if factor > 1:
+        size = (picture.width * factor, picture.height * factor)
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    scaled = np.asarray(boxes, np.float64).reshape(-1, 4) * factor
+    draw = ImageDraw.Draw(picture, "RGBA")
+    line = max(1, round(max(picture.size) / 400))
+    order = _weakest_first(scaled, scores)
+    for i in order:  # the surest objects lie on top
+        draw.rectangle(_tidy(scaled[i]), outline=(*colour_of(labels[i]), 255), width=line)
+    _draw_tags(draw, picture.size, scaled, [order[-1 - k] for k in range(len(order))],
+               labels, names, scores)  # fmt: skip
+    return picture
+
+
+def _weakest_first(boxes: npt.NDArray[np.float64], scores: Sequence[float] | None) -> list[int]:
+    if scores is not None:
+        return [int(i) for i in np.argsort(np.asarray(scores), kind="stable")]
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return [int(i) for i in np.argsort(-areas, kind="stable")]
+
+
+def _tidy(box: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = (float(v) for v in box)
+    return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
+
+
+@lru_cache(maxsize=8)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    from PIL import ImageFont
+
+    try:
+        return ImageFont.load_default(size)
+    except TypeError:  # Pillow before 10.1 has one size
+        return ImageFont.load_default()
+
+
+def _draw_tags(
+    draw: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    boxes: npt.NDArray[np.float64],
+    order: Sequence[int],
+    labels: Sequence[int],
+    names: Sequence[str],
+    scores: Sequence[float] | None,
+) -> None:
+    """Tags of the surest objects first; a tag that finds no free place is left out."""
+    font = _font(max(11, min(18, round(max(size) / 50))))
+    taken = np.zeros((0, 4))
+    for i in order:
+        name = names[labels[i] - 1]
+        texts = [name]
+        if scores is not None:
+            digits = f"{100 * scores[i]:.0f}"
+            texts = [f"{name} {digits}", f"{name[:4]} {digits}", digits]
+        for text in texts:
+            place = _free_place(draw, text, font, _tidy(boxes[i]), size, taken)
+            if place is not None:
+                taken = np.vstack([taken, place])
+                _tag(draw, text, font, place, colour_of(labels[i]))
+                break
+
+
+def _free_place(
+    draw: ImageDraw.ImageDraw,
+    text: str,
+    font: Any,
+    box: tuple[float, float, float, float],
+    size: tuple[int, int],
+    taken: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64] | None:
+    """Where a tag may lie: above, inside or below its box, at the left or the right."""
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    width, height = right - left + 6, bottom - top + 5
+    x1, y1, x2, y2 = box
+    for y in (y1 - height, y2, y1, y2 - height):
+        for side in (x1, x2 - width):
+            x = min(max(side, 0.0), size[0] - width)
+            place = np.array([x, y, x + width, y + height])
+            inside = y >= 0 and y + height <= size[1] and x >= 0
+            apart = (
+                (taken[:, 2] <= place[0]) | (taken[:, 0] >= place[2])
+                | (taken[:, 3] <= place[1]) | (taken[:, 1] >= place[3])
+            )  # fmt: skip
+            if inside and bool(apart.all()):
+                return place
+    return None
+
+
+def _tag(
+    draw: ImageDraw.ImageDraw,
+    text: str,
+    font: Any,
+    place: npt.NDArray[np.float64],
+    colour: tuple[int, int, int],
+) -> None:
+    left, top, _, _ = draw.textbbox((0, 0), text, font=font)
+    x1, y1, x2, y2 = (float(v) for v in place)
+    draw.rectangle((x1, y1, x2, y2), fill=(*colour, 215))
+    dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 128
+    ink = (255, 255, 255) if dark else (0, 0, 0)
+    draw.text((x1 + 3 - left, y1 + 2 - top), text, font=font, fill=ink)
+
+
+def contact_sheet(
+    pictures: Sequence[Image.Image], path: str | Path, *, columns: int = 4, side: int = 420
+) -> None:
+    """Many pictures on one sheet, in rows, each with a longer side of `side` pixels."""
+    from PIL import Image
+
+    gap = 6
+    fitted = []
+    for picture in pictures:
+        scale = side / max(picture.size)
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        fitted.append(picture.resize(size, Image.Resampling.LANCZOS))
+    rows = [fitted[start : start + columns] for start in range(0, len(fitted), columns)]
+    width = max((sum(p.width + gap for p in row) for row in rows), default=0) + gap
+    heights = [max(p.height for p in row) + gap for row in rows]
+    sheet = Image.new("RGB", (width, sum(heights) + gap), "white")
+    y = gap
+    for row, height in zip(rows, heights, strict=True):
+        x = gap
+        for picture in row:
+            sheet.paste(picture, (x, y))
+            x += picture.width + gap
+        y += height
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
