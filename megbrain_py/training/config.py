@@ -32,17 +32,21 @@ class DataConfig:
     train_images: str = setting("", "folder of its pictures; empty: looked for beside the file")
     val: str = setting("", "COCO annotation file to measure on; empty: no measuring")
     val_images: str = setting("", "folder of its pictures; empty: looked for beside the file")
-    short_side: tuple[int, ...] = setting(
-        (800,), "pixels of a picture's shorter side; of several, training draws one", low=16
-    )
+    short_side: int = setting(800, "pixels of a picture's shorter side", low=16)
     long_side: int = setting(1333, "most pixels of a picture's longer side", low=16)
+    scale_jitter: tuple[float, ...] = setting(
+        (1.0, 1.0), "training: short_side is times a factor drawn between these", low=0.1
+    )
+    flip: float = setting(0.5, "training: probability that a picture is mirrored", low=0, high=1)
+    brightness: float = setting(0.0, "training: times 1 -+ this much, drawn", low=0, high=1)
+    contrast: float = setting(0.0, "training: times 1 -+ this much, drawn", low=0, high=1)
+    saturation: float = setting(0.0, "training: times 1 -+ this much, drawn", low=0, high=1)
+    skip_empty: bool = setting(False, "training: leave out pictures without objects")
     size_multiple: int = setting(
         32, "batches are padded to multiples of this many pixels; larger: fewer sizes", low=32
     )
-    flip: float = setting(0.5, "probability that a training picture is mirrored", low=0, high=1)
-    scale_jitter: tuple[float, ...] = setting(
-        (1.0, 1.0), "training pictures are scaled by a factor drawn between these two", low=0.1
-    )
+    groups: int = setting(4, "most shapes of pictures that share batches", low=1)
+    cache_mb: int = setting(256, "resized pictures kept in memory, MiB", low=0)
     workers: int = setting(2, "threads that read pictures; 0: read in the training thread", low=0)
 
 
@@ -73,7 +77,7 @@ class OptimizerConfig:
     )  # fmt: skip
     drop_factor: float = setting(0.1, "multistep: what a drop multiplies by", low=0, high=1)
     warmup_steps: int = setting(500, "steps of rising rate; at most a fifth of all", low=0)
-    warmup: str = setting("linear", "shape of the rise", choices=("linear", "exp"))
+    warmup: str = setting("linear", "shape of the rise", choices=("linear", "exponential"))
     warmup_from: float = setting(0.01, "fraction of the rate at step 0", low=1e-6, high=1)
     clip_norm: float = setting(0.0, "largest norm of all gradients together; 0: no limit", low=0)
 
@@ -110,8 +114,11 @@ class TrainConfig:
                 "config: data.scale_jitter expects two factors, smaller first, found "
                 f"{list(self.data.scale_jitter)}"
             )
-        if not self.data.short_side:
-            raise DataError("config: data.short_side expects at least one size")
+        if self.data.short_side > self.data.long_side:
+            raise DataError(
+                f"config: data.short_side expects at most data.long_side = {self.data.long_side}, "
+                f"found {self.data.short_side}"
+            )
 
     @property
     def scaled_rate(self) -> float:

@@ -14,6 +14,7 @@ from megbrain_py.autodiff import gradients
 from megbrain_py.compiler import SpecializedFunction
 from megbrain_py.dtypes import Array
 from megbrain_py.graph import Var
+from megbrain_py.optim import clip_by_global_norm
 from megbrain_py.parameter import Parameter
 
 Batch = Mapping[str, Array]
@@ -56,13 +57,6 @@ def _total(losses: Mapping[str, Var]) -> Var:
     return functools.reduce(F.add, losses.values())
 
 
-def clipped(grads: Mapping[Parameter, Var], limit: float) -> dict[Parameter, Var]:
-    """Gradients scaled down together so that the norm of all is at most `limit`."""
-    squares = functools.reduce(F.add, (F.sum(F.mul(g, g)) for g in grads.values()))
-    factor = F.minimum(F.div(limit, F.add(F.pow(squares, 0.5), 1e-6)), 1.0)
-    return {parameter: F.mul(g, factor) for parameter, g in grads.items()}
-
-
 class TrainStep:
     """One optimiser step on a batch, compiled once for each size of batch."""
 
@@ -81,8 +75,8 @@ class TrainStep:
         goal: Any = total
         if self.clip_norm > 0:
             weights = self.model.parameters()
-            grads = dict(zip(weights, gradients(total, weights), strict=True))
-            goal = clipped(grads, self.clip_norm)
+            scaled, _ = clip_by_global_norm(gradients(total, weights), self.clip_norm)
+            goal = dict(zip(weights, scaled, strict=True))
         return {"loss": total, **losses}, {**updates, **self.optimizer.updates(goal, lr)}
 
     @property

@@ -195,14 +195,15 @@ class Trainer:
             self.log.write("val", self.step, {**found, **self._epoch()})
             self.show.message(f"step {self.step}: validation loss {found['loss']:.4f}")
         if self.parts.evaluate is not None and "eval" not in done:
-            earlier = [line["AP"] for line in self.log.lines("eval")]
+            earlier = [_quality(line) for line in self.log.lines("eval")]
             figures = dict(self.parts.evaluate())
             self._figures = figures
-            if all(figures["AP"] > ap for ap in earlier):
+            if _quality(figures) > max(earlier, default=-1.0):
                 self._save_best(figures)
             self.log.write("eval", self.step, {**figures, **self._epoch()})
             self.show.message(
-                f"step {self.step}: validation AP {figures['AP']:.3f}, AP50 {figures['AP50']:.3f}"
+                f"step {self.step}: validation AP {_quality(figures):.3f}, "
+                f"AP50 {_quality(figures, 'AP50'):.3f}"
             )
         elif "eval" in done:
             self._figures = {k: v for k, v in done["eval"].items() if k not in ("kind", "step")}
@@ -297,6 +298,11 @@ class Trainer:
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
+
+
+def _quality(figures: Mapping[str, Any], name: str = "AP") -> float:
+    """A COCO figure; 0 where there was nothing to find."""
+    return float(figures.get(name) or 0.0)
 
 
 def load_state(own: Mapping[str, Parameter], given: Mapping[str, Array], what: str) -> None:

@@ -1,0 +1,1 @@
+"""The command line: megbrain train, eval, predict, check-data, info, test-op."""

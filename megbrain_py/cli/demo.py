@@ -1,0 +1,97 @@
+"""`make demo`: makes digit scenes, trains the small detector on them, scores and draws it."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from megbrain_py.training.config import TrainConfig
+
+_SHOWN = 16  # pictures on the sheet
+_SCORE = 0.5  # least score that is drawn
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the demo; its last line is `val AP50 = 0.xxx`."""
+    parser = argparse.ArgumentParser(prog="demo", description=__doc__)
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="override the file's")
+    parser.add_argument("--config", default="examples/demo.toml")
+    parser.add_argument("--output", default="demo", type=Path, help="folder")
+    parser.add_argument("--train", type=int, default=1200, help="training pictures")
+    parser.add_argument("--val", type=int, default=300, help="validation pictures")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args(words)
+
+    config = prepare(arguments)
+    figures = train(config)
+    show(config, arguments.output)
+    print(f"val AP50 = {figures['AP50'] or 0.0:.3f}")
+    return 0
+
+
+def prepare(arguments: argparse.Namespace) -> TrainConfig:
+    """The data set, an empty folder for the run, and the configuration."""
+    from megbrain_py.data.digit_scenes import make_digit_scenes
+    from megbrain_py.training import settings
+    from megbrain_py.training.config import TrainConfig
+
+    output: Path = arguments.output
+    print(f"making {arguments.train} + {arguments.val} digit scenes in {output / 'data'}")
+    train_json, val_json = make_digit_scenes(
+        output / "data", arguments.train, arguments.val, seed=arguments.seed
+    )
+    given = [f"data.train={train_json}", f"data.val={val_json}", f"output={output / 'run'}"]
+    config = settings.read(TrainConfig, arguments.config, [*given, *arguments.settings])
+    run = Path(config.output)
+    if (run / "config.toml").exists():  # an earlier demo's
+        shutil.rmtree(run)
+    return config
+
+
+def train(config: TrainConfig) -> dict[str, Any]:
+    """The training; the figures of its last evaluation."""
+    from megbrain_py.cli.train import figures_text
+    from megbrain_py.training.assemble import assemble
+    from megbrain_py.training.progress import display
+
+    shown = display()
+    outcome = assemble(config, shown).run()
+    if not outcome.finished:
+        raise KeyboardInterrupt
+    figures = dict(outcome.figures)
+    shown.message(figures_text(figures))
+    return figures
+
+
+def show(config: TrainConfig, output: Path) -> None:
+    """Write curves.png, and detections.png: what is found in the first validation pictures."""
+    from megbrain_py.data import read_image
+    from megbrain_py.training.assemble import open_data
+    from megbrain_py.training.detector import Detecting, detect_all, load_trained
+    from megbrain_py.viz.detections import contact_sheet, draw_objects
+
+    trained = load_trained(config.output, "latest")
+    dataset = open_data(config.data.val, config.data.val_images, "data.val")
+    dataset = dataset.take(range(min(_SHOWN, len(dataset.images))))
+    loader = trained.input.loader(dataset, config.batch_size)
+    found = detect_all(Detecting(trained.model), loader)
+    label_of = {category.id: category.label for category in dataset.categories}
+    pictures = []
+    for image in dataset.images:
+        results = [r for r in found.results if r["image_id"] == image.id and r["score"] >= _SCORE]
+        boxes = [[x, y, x + w, y + h] for x, y, w, h in (r["bbox"] for r in results)]
+        labels = [label_of[r["category_id"]] for r in results]
+        scores = [r["score"] for r in results]
+        pixels = read_image(dataset.path(image))
+        pictures.append(draw_objects(pixels, boxes, labels, dataset.class_names, scores))
+    contact_sheet(pictures, output / "detections.png")
+    shutil.copyfile(Path(config.output) / "curves.png", output / "curves.png")
+    print(f"written: {output / 'curves.png'}, {output / 'detections.png'}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

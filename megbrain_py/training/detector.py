@@ -1,0 +1,163 @@
+"""Detectors as a run makes them: from the data's facts, and back from a checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from megbrain_py import nn
+from megbrain_py.compiler import SpecializedFunction
+from megbrain_py.data import Batches, CocoDataset, Detections, Loader, Resize
+from megbrain_py.dtypes import Array
+from megbrain_py.errors import DataError
+from megbrain_py.graph import Var
+from megbrain_py.training import settings
+from megbrain_py.training.checkpoint import Checkpoint
+from megbrain_py.training.runs import find_checkpoint
+from megbrain_py.training.trainer import load_state
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """How pictures are made ready for the detector."""
+
+    short_side: int
+    long_side: int
+    multiple: int = 32
+
+    def loader(self, dataset: CocoDataset, batch: int, cache_mb: int = 0) -> Loader:
+        """Every picture once, in groups of like shape; the last batches filled with blanks."""
+        return Loader(
+            dataset,
+            batch,
+            resize=Resize(self.short_side, self.long_side),
+            shuffle=False,
+            multiple=self.multiple,
+            cache_bytes=cache_mb << 20,
+        )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A detector that can be used: its classes 1..K, and the pictures it wants."""
+
+    model: Any
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]  # what the training data called the labels 1..K
+    input: InputConfig
+    checkpoint: Checkpoint | None = None
+
+
+def model_config(preset: str, options: Mapping[str, Any]) -> Any:
+    """A preset's configuration with some fields changed; DataError names the nearest name."""
+    from megbrain_py.models import faster_rcnn
+
+    if preset not in faster_rcnn.PRESETS:
+        raise DataError(
+            f"config: no model.preset {preset}{settings.nearest(preset, faster_rcnn.PRESETS)}"
+        )
+    return with_options(faster_rcnn.PRESETS[preset], options)
+
+
+def make_model(preset: str, options: Mapping[str, Any], classes: int, seed: int) -> Any:
+    """A detector with fresh weights that depend on the seed only."""
+    from megbrain_py.models import faster_rcnn
+
+    config = model_config(preset, {**options, "num_classes": classes})
+    nn.init.seed(seed)
+    return faster_rcnn.FasterRCNN(config)
+
+
+def with_options(config: Any, options: Mapping[str, Any]) -> Any:
+    """The model's configuration with some fields changed; DataError with the nearest name."""
+    import typing
+
+    hints = typing.get_type_hints(type(config))
+    names = [f.name for f in dataclasses.fields(config)]
+    for name in options:
+        if name not in names:
+            known = [f"model.{n}" for n in ("preset", "weights", *names)]
+            raise DataError(
+                f"config: no key model.{name}{settings.nearest(f'model.{name}', known)}"
+            )
+    changed = {n: settings.convert(v, hints[n], f"model.{n}") for n, v in options.items()}
+    return dataclasses.replace(config, **changed)
+
+
+def load_trained(path: str | Path, which: str = "best") -> Trained:
+    """The detector of a run's folder or a checkpoint. DataError when it is not one."""
+    file, found = find_checkpoint(path, which)
+    try:
+        facts = found.extra["model"]
+        classes = tuple(str(name) for name in found.extra["classes"])
+        ids = tuple(int(number) for number in found.extra["category_ids"])
+        wanted = InputConfig(**found.extra["input"])
+        model = make_model(facts["preset"], facts["options"], len(classes), found.seed)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"checkpoint {file}: does not describe a detector ({error!r})") from None
+    load_state(model.named_state(), found.model, f"checkpoint {file}")
+    return Trained(model, classes, ids, wanted, found)
+
+
+class Detecting:
+    """The detector's forward pass, compiled once for each size of batch."""
+
+    def __init__(self, model: Any, signatures: int = 8) -> None:
+        self.model = model
+        self.function = SpecializedFunction(self._build, signatures)
+
+    def _build(self, images: Var, image_sizes: Var) -> dict[str, Var]:
+        return dict(self.model.detect(images, image_sizes))
+
+    def __call__(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """`boxes` [N, D, 4] in resized pixels, `scores`, `labels` [N, D], `count` [N]."""
+        return self.function(images=batch["images"], image_sizes=batch["image_sizes"])
+
+
+def detect_all(
+    detecting: Detecting,
+    loader: Loader,
+    *,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Detections:
+    """Detections of every picture of a loader; `progress(done, all)` in batches."""
+    found = Detections(loader.dataset)
+    with loader.pass_over(workers=workers) as batches:
+        for done, batch in enumerate(batches, 1):
+            found.add_batch(batch, detecting(batch))
+            if progress is not None:
+                progress(done, loader.steps_per_epoch)
+    return found
+
+
+def figures(found: Detections) -> dict[str, Any]:
+    """The 12 COCO numbers and AP per class as plain data; None where there is nothing to find."""
+
+    def plain(values: Mapping[str, float]) -> dict[str, float | None]:
+        return {n: round(v, 6) if np.isfinite(v) else None for n, v in values.items()}
+
+    result = found.evaluate()
+    return {
+        **plain(result.numbers),
+        "AP_per_class": plain(result.ap_per_class),
+        "AP50_per_class": plain(result.ap50_per_class),
+    }
+
+
+def closing(batches: Batches) -> Iterator[dict[str, Array]]:
+    """The batches; the loader's threads end with them, however the reader stops."""
+    with batches:
+        yield from batches
+
+
+def full_batches(loader: Loader, images: int, workers: int) -> Iterable[Mapping[str, Array]]:
+    """Batches of a loader without blank pictures, until `images` were given."""
+    steps = [s for s in range(loader.steps_per_epoch) if -1 not in loader.plan(s).indices]
+    chosen = steps[: max(1, -(-images // loader.batch_size))]
+    return (loader.batch(step) for step in chosen)
