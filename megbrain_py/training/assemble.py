@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from megbrain_py import optim
-from megbrain_py.data import Augmentation, CocoDataset, Loader, Resize, anchor_sizes, read_coco
+from megbrain_py.data import Augmentation, CocoDataset, Loader, Resize, read_coco
 from megbrain_py.errors import DataError
+from megbrain_py.training.anchors import anchor_sizes
 from megbrain_py.training.config import OptimizerConfig, TrainConfig
 from megbrain_py.training.detector import (
     Detecting,
