@@ -38,8 +38,18 @@ def test_writes_what_it_reads(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     file.write_text(settings.to_toml(config), encoding="utf-8")
     assert read(file=file) == config
-    assert settings.replaced(config, ()) == config
-    assert settings.replaced(config, ["steps=5"]).steps == 5
+    assert settings.replaced(config, {}) == config
+    assert settings.replaced(config, {"steps": 5}).steps == 5
+    with pytest.raises(DataError, match=r"no key run\.stps; did you mean run\.steps"):
+        settings.replaced(config, {"stps": 5}, "run.")
+
+
+def test_options_of_options(tmp_path: Path) -> None:
+    config = read("model.rpn.proposals=64", "model.norm=frozen")
+    assert config.model.options == {"rpn.proposals": 64, "norm": "frozen"}
+    file = tmp_path / "c.toml"
+    file.write_text(settings.to_toml(config), encoding="utf-8")
+    assert read(file=file) == config
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +60,7 @@ def model_config(preset: str, options: Mapping[str, Any]) -> Any:
         raise DataError(
             f"config: no model.preset {preset}{settings.nearest(preset, faster_rcnn.PRESETS)}"
         )
-    return with_options(faster_rcnn.PRESETS[preset], options)
+    return settings.replaced(faster_rcnn.PRESETS[preset], options, "model.")
 
 
 def make_model(preset: str, options: Mapping[str, Any], classes: int, seed: int) -> Any:
@@ -71,22 +70,6 @@ def make_model(preset: str, options: Mapping[str, Any], classes: int, seed: int)
     config = model_config(preset, {**options, "num_classes": classes})
     nn.init.seed(seed)
     return faster_rcnn.FasterRCNN(config)
-
-
-def with_options(config: Any, options: Mapping[str, Any]) -> Any:
-    """The model's configuration with some fields changed; DataError with the nearest name."""
-    import typing
-
-    hints = typing.get_type_hints(type(config))
-    names = [f.name for f in dataclasses.fields(config)]
-    for name in options:
-        if name not in names:
-            known = [f"model.{n}" for n in ("preset", "weights", *names)]
-            raise DataError(
-                f"config: no key model.{name}{settings.nearest(f'model.{name}', known)}"
-            )
-    changed = {n: settings.convert(v, hints[n], f"model.{n}") for n, v in options.items()}
-    return dataclasses.replace(config, **changed)
 
 
 def load_trained(path: str | Path, which: str = "best") -> Trained:

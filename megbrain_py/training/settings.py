@@ -55,15 +55,13 @@ def read(
     return _build(kind, values)
 
 
-def replaced(config: Config, overrides: Sequence[str]) -> Config:
-    """The configuration with some keys changed by `key=value` texts."""
-    values = {key: (value, "") for key, value in flat(config).items()}
-    for text in overrides:
-        key, equals, value_text = text.partition("=")
-        if not equals or not key.strip():
-            raise DataError(f"config: expected key=value, found {text!r}")
-        values[key.strip()] = (_parse(value_text.strip()), f"override {text!r}")
-    return _build(type(config), values)
+def replaced(config: Config, changes: Mapping[str, Any], within: str = "") -> Config:
+    """The configuration with some dotted keys changed, checked and converted as `read` does.
+
+    `within`: the section that stands before the keys in messages, such as "model.".
+    """
+    values = {f"{within}{key}": (value, "") for key, value in {**flat(config), **changes}.items()}
+    return _build(type(config), values, within)
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -140,7 +138,9 @@ def _flatten(values: Mapping[str, Any], kind: type, prefix: str = "") -> list[tu
         section = sections.get(name)
         if isinstance(value, Mapping) and isinstance(section, type):
             found += _flatten(value, section, f"{prefix}{name}.")
-        elif isinstance(value, Mapping) and not _takes_options(kind):
+        elif isinstance(value, Mapping) and _takes_options(kind):
+            found += [(f"{prefix}{name}.{key}", v) for key, v in _flatten(value, kind)]
+        elif isinstance(value, Mapping):
             known = [f"{prefix}{s}" for s in sections]
             raise DataError(f"config: no section [{prefix}{name}]{nearest(prefix + name, known)}")
         else:
@@ -178,23 +178,22 @@ def all_keys(kind: type, prefix: str = "") -> list[str]:
     return found
 
 
-def _build(kind: type[Config], values: Mapping[str, tuple[Any, str]]) -> Config:
-    known = all_keys(kind)
+def _build(kind: type[Config], values: Mapping[str, tuple[Any, str]], within: str = "") -> Config:
+    known = all_keys(kind, within)
     for key, (_, where) in values.items():
-        if key not in known and not _is_option(kind, key):
+        if key not in known and not _is_option(kind, key[len(within) :]):
             source = f" ({where})" if where else ""
             raise DataError(f"config: no key {key}{source}{nearest(key, known)}")
-    return typing.cast(Config, _fill(kind, values, ""))
+    return typing.cast(Config, _fill(kind, values, within))
 
 
 def _is_option(kind: type, key: str) -> bool:
     """Does the key go to the options of a section?"""
     name, dot, rest = key.partition(".")
-    if not dot:
-        return _takes_options(kind)
     declared = _types(kind).get(name)
-    inside = isinstance(declared, type) and dataclasses.is_dataclass(declared)
-    return inside and _is_option(typing.cast(type, declared), rest)
+    if dot and isinstance(declared, type) and dataclasses.is_dataclass(declared):
+        return _is_option(declared, rest)
+    return _takes_options(kind)
 
 
 def _fill(kind: type[Any], values: Mapping[str, tuple[Any, str]], prefix: str) -> Any:
@@ -207,7 +206,7 @@ def _fill(kind: type[Any], values: Mapping[str, tuple[Any, str]], prefix: str) -
             chosen[f.name] = _fill(declared, values, f"{key}.")
         elif f.name == options:
             own = {k[len(prefix) :]: v for k, (v, _) in values.items() if k.startswith(prefix)}
-            chosen[f.name] = {k: v for k, v in own.items() if "." not in k and k not in names}
+            chosen[f.name] = {k: v for k, v in own.items() if k not in names}
         elif key in values:
             value, where = values[key]
             chosen[f.name] = convert(value, declared, key, where, f.metadata)
@@ -246,6 +245,11 @@ def _converted(value: Any, declared: Any) -> tuple[str | None, Any]:
             return None, None
         inner = [t for t in typing.get_args(declared) if t is not type(None)]
         return _converted(value, inner[0])
+    if origin is typing.Literal:
+        choices = typing.get_args(declared)
+        return (
+            (None, value) if value in choices else (f"one of {', '.join(map(str, choices))}", None)
+        )
     if origin is tuple or declared is tuple:
         return _converted_tuple(value, typing.get_args(declared))
     number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -12,7 +12,7 @@ from megbrain_py import functional as F
 from megbrain_py import nn, random
 from megbrain_py.autodiff import gradients
 from megbrain_py.compiler import SpecializedFunction
-from megbrain_py.dtypes import Array
+from megbrain_py.dtypes import Array, tensor_type
 from megbrain_py.graph import Var
 from megbrain_py.optim import clip_by_global_norm
 from megbrain_py.parameter import Parameter
@@ -67,6 +67,7 @@ class TrainStep:
         self.optimizer = optimizer
         self.clip_norm = clip_norm
         self.function = SpecializedFunction(self._build, signatures)
+        self.peak_bytes = 0  # scratch memory of the last step's function
 
     def _build(self, lr: Var, **inputs: Var) -> tuple[dict[str, Var], dict[Parameter, Var]]:
         with nn.train_mode(inputs.get("key")) as updates:
@@ -86,8 +87,11 @@ class TrainStep:
 
     def __call__(self, batch: Batch, seed: int, step: int, lr: float) -> dict[str, float]:
         """Make the step; the losses before it, "loss" being their sum."""
-        found = self.function(**feeds_of(batch, seed, step), lr=np.float32(lr))
-        return {name: float(value) for name, value in found.items()}
+        feeds = {**feeds_of(batch, seed, step), "lr": np.asarray(lr, np.float32)}
+        types = {name: tensor_type(array.shape, array.dtype) for name, array in feeds.items()}
+        function = self.function.specialize(**types)
+        self.peak_bytes = function.peak_bytes
+        return {name: float(value) for name, value in function(**feeds).items()}
 
 
 class ValidationLoss:

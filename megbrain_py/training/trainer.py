@@ -136,6 +136,13 @@ class Trainer:
         self._refuse_non_finite(losses, batch)
         self.step += 1
         usual = self.step_function.signatures == before
+        if not usual:
+            shape = "x".join(map(str, batch["images"].shape))
+            self.show.message(
+                f"compiled step function {before + 1}: pictures {shape}, "
+                f"{batch['labels'].shape[1]} rows of boxes, "
+                f"{self.step_function.peak_bytes / 2**20:.1f} MiB of memory, {seconds:.1f} s"
+            )
         self._rate.add(len(batch["image_ids"]), seconds, usual=usual)
         rate = self._rate.images_per_second
         status = {
