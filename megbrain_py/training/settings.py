@@ -252,6 +252,10 @@ def _converted(value: Any, declared: Any) -> tuple[str | None, Any]:
         )
     if origin is tuple or declared is tuple:
         return _converted_tuple(value, typing.get_args(declared))
+    return _converted_plain(value, declared)
+
+
+def _converted_plain(value: Any, declared: Any) -> tuple[str | None, Any]:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if declared is bool:
         return (None, value) if isinstance(value, bool) else ("true or false", None)

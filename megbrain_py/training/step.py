@@ -87,7 +87,7 @@ class TrainStep:
 
     def __call__(self, batch: Batch, seed: int, step: int, lr: float) -> dict[str, float]:
         """Make the step; the losses before it, "loss" being their sum."""
-        feeds = {**feeds_of(batch, seed, step), "lr": np.asarray(lr, np.float32)}
+        feeds: dict[str, Any] = {**feeds_of(batch, seed, step), "lr": np.asarray(lr, np.float32)}
         types = {name: tensor_type(array.shape, array.dtype) for name, array in feeds.items()}
         function = self.function.specialize(**types)
         self.peak_bytes = function.peak_bytes
