@@ -150,6 +150,9 @@ def compile(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "plan.txt").write_text(str(plan) + "\n")
+        from megbrain_py.viz.memory import draw_memory  # a debugging aid from above this layer
+
+        draw_memory(plan, folder / "memory.png")
     return Function(optimised, plan, {name: v.type for name, v in (accepted | used).items()})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import megbrain_py as mb
 from megbrain_py import functional as F
@@ -32,6 +33,12 @@ def test_memory_profile_agrees_with_the_planner(tmp_path: Path) -> None:
     assert (profile.workspace <= profile.live).all()
     draw_memory(plan, tmp_path / "memory.png")
     assert (tmp_path / "memory.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_dump_holds_the_memory_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MB_DUMP", str(tmp_path / "dump"))
+    some_plan()
+    assert {"plan.txt", "memory.png"} <= {p.name for p in (tmp_path / "dump").iterdir()}
 
 
 def test_memory_of_a_plan_without_instructions(tmp_path: Path) -> None:
