@@ -31,9 +31,9 @@ def _bits(key: Array, salt: int, shape: Shape) -> Bits:
     """64 bits for each element; the counter is its place in its row, or in all with one key."""
     count = math.prod(shape)
     if key.size == 1:
-        return random_bits(key, salt, np.arange(count)).reshape(shape)
+        return np.asarray(random_bits(key, salt, np.arange(count)).reshape(shape))
     width = count // shape[0] if shape[0] else 0
-    return random_bits(key[:, None], salt, np.arange(width)[None]).reshape(shape)
+    return np.asarray(random_bits(key[:, None], salt, np.arange(width)[None]).reshape(shape))
 
 
 @dataclass(frozen=True)

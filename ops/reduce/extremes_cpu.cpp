@@ -25,6 +25,7 @@ struct Maximum {
   using Total = T;
   static T start() { return lowest<T>(); }
   static T step(T a, T x) { return (a > x) | (a != a) ? a : x; }
+  static T merge(T a, T b) { return step(a, b); }
   static T join(T a, T b) { return step(a, b); }
   static T finish(T total, std::int64_t) { return total; }
 };
@@ -32,6 +33,7 @@ template <typename T>
 struct Minimum : Maximum<T> {
   static T start() { return highest<T>(); }
   static T step(T a, T x) { return (a < x) | (a != a) ? a : x; }
+  static T merge(T a, T b) { return step(a, b); }
   static T join(T a, T b) { return step(a, b); }
 };
 struct Any {
@@ -40,12 +42,14 @@ struct Any {
   using Total = bool;
   static bool start() { return false; }
   static bool step(bool a, bool x) { return a | x; }
+  static bool merge(bool a, bool b) { return a | b; }
   static bool join(bool a, bool b) { return a | b; }
   static bool finish(bool total, std::int64_t) { return total; }
 };
 struct All : Any {
   static bool start() { return true; }
   static bool step(bool a, bool x) { return a & x; }
+  static bool merge(bool a, bool b) { return a & b; }
   static bool join(bool a, bool b) { return a & b; }
 };
 

@@ -17,6 +17,7 @@ struct Sum {
   using Total = TotalOf<T>;
   static Block start() { return 0; }
   static Block step(Block a, T x) { return a + x; }
+  static Block merge(Block a, Block b) { return a + b; }
   static Total join(Total a, Total b) { return a + b; }
   static T finish(Total total, std::int64_t) { return T(total); }
 };
@@ -34,6 +35,7 @@ struct Product {
   using Total = TotalOf<T>;
   static Block start() { return 1; }
   static Block step(Block a, T x) { return a * x; }
+  static Block merge(Block a, Block b) { return a * b; }
   static Total join(Total a, Total b) { return a * b; }
   static T finish(Total total, std::int64_t) { return T(total); }
 };

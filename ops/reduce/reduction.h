@@ -4,6 +4,7 @@
 // Total (what blocks are gathered in: double for float sums, so that long sums stay exact), with
 //   static Block start();                      the neutral element
 //   static Block step(Block, Element);         one more element
+//   static Block merge(Block, Block);          two blocks
 //   static Total join(Total, Total);           two partial results
 //   static Element finish(Total, int64 count)  the result over `count` elements
 // The split into partial results depends on shapes only: results do not depend on the threads.
@@ -27,7 +28,7 @@ struct Reduction {
   std::int64_t parts = 1;                  // partial results of each output element
 };
 
-inline constexpr std::int64_t kSegment = 4096;  // elements of a row summed at once
+inline constexpr std::int64_t kSegment = 2048;  // elements of a row summed at once
 inline constexpr std::int64_t kColumns = 512;   // columns gathered at once
 
 inline Reduction make_reduction(const Tensor& in, const Tensor& out) {
@@ -77,21 +78,25 @@ inline std::int64_t offset_of(std::int64_t index, int rank, const Dims& sizes,
   return offset;
 }
 
-// A contiguous stretch: 32 lanes, so that a chain of additions is short and vectorises.
+// A contiguous stretch: 16 lanes, so that a chain of additions is short and vectorises.
 template <typename Rule>
-typename Rule::Total reduce_stretch(const typename Rule::Element* x, std::int64_t n) {
+[[gnu::flatten]] typename Rule::Total reduce_stretch(const typename Rule::Element* x,
+                                                     std::int64_t n) {
   using Total = typename Rule::Total;
-  constexpr int kLanes = 32;
+  constexpr int kLanes = 16;
   Total total = Rule::start();
   std::int64_t i = 0;
-  if (n >= 2 * kLanes) {
+  if (n >= kLanes) {
     typename Rule::Block lanes[kLanes];
     for (int j = 0; j < kLanes; ++j) lanes[j] = Rule::start();
     for (; i + kLanes <= n; i += kLanes) {
 #pragma omp simd
       for (int j = 0; j < kLanes; ++j) lanes[j] = Rule::step(lanes[j], x[i + j]);
     }
-    for (int j = 0; j < kLanes; ++j) total = Rule::join(total, Total(lanes[j]));
+    for (int half = kLanes / 2; half > 0; half /= 2) {
+      for (int j = 0; j < half; ++j) lanes[j] = Rule::merge(lanes[j], lanes[j + half]);
+    }
+    total = Rule::join(total, Total(lanes[0]));
   }
   for (; i < n; ++i) total = Rule::join(total, Total(Rule::step(Rule::start(), x[i])));
   return total;
@@ -99,8 +104,9 @@ typename Rule::Total reduce_stretch(const typename Rule::Element* x, std::int64_
 
 // Columns [0, n) of rows [first, last) into totals: 32 rows at a time, then their block.
 template <typename Rule>
-void reduce_columns(const Reduction& r, const typename Rule::Element* x, std::int64_t first,
-                    std::int64_t last, std::int64_t n, typename Rule::Total* totals) {
+[[gnu::flatten]] void reduce_columns(const Reduction& r, const typename Rule::Element* x,
+                                     std::int64_t first, std::int64_t last, std::int64_t n,
+                                     typename Rule::Total* totals) {
   using Total = typename Rule::Total;
   typename Rule::Block block[kColumns];
   for (std::int64_t j = 0; j < n; ++j) totals[j] = Rule::start();

@@ -110,9 +110,9 @@ void run_loop(const Loop<N>& loop, const Body& body) {
   });
 }
 
-// One row y[i] = f(a[i]).
+// One row y[i] = f(a[i]). Flattened: a call left in the loop would keep it from vectorising.
 template <typename Out, typename In, typename F>
-void map_row(Out* y, const In* a, std::int64_t n, std::int64_t step, const F& f) {
+[[gnu::flatten]] void map_row(Out* y, const In* a, std::int64_t n, std::int64_t step, const F& f) {
   if (step == 1) {
 #pragma omp simd
     for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i]);
@@ -123,8 +123,8 @@ void map_row(Out* y, const In* a, std::int64_t n, std::int64_t step, const F& f)
 
 // One row y[i] = f(a[i], b[i]); contiguous and constant operands vectorise.
 template <typename Out, typename A, typename B, typename F>
-void map_row(Out* y, const A* a, const B* b, std::int64_t n, std::int64_t step_a,
-             std::int64_t step_b, const F& f) {
+[[gnu::flatten]] void map_row(Out* y, const A* a, const B* b, std::int64_t n, std::int64_t step_a,
+                              std::int64_t step_b, const F& f) {
   if (step_a == 1 && step_b == 1) {
 #pragma omp simd
     for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i], b[i]);

@@ -12,7 +12,7 @@
 namespace mb::MB_ISA {
 
 // a * b + c, rounded once where the instruction set has it.
-inline float fused(float a, float b, float c) {
+[[gnu::always_inline]] inline float fused(float a, float b, float c) {
 #ifdef __FMA__
   return __builtin_fmaf(a, b, c);
 #else
@@ -21,10 +21,12 @@ inline float fused(float a, float b, float c) {
 }
 
 // 2 ** n for integers n in [-126, 127].
-inline float power_of_two(std::int32_t n) { return std::bit_cast<float>((n + 127) << 23); }
+[[gnu::always_inline]] inline float power_of_two(std::int32_t n) {
+  return std::bit_cast<float>((n + 127) << 23);
+}
 
 // e ** x = 2 ** n * e ** r with |r| <= log(2) / 2. Overflows to inf, underflows through denormals.
-inline float fast_exp(float x) {
+[[gnu::always_inline]] inline float fast_exp(float x) {
   x = x > 89.0f ? 89.0f : x;  // a NaN passes both comparisons
   x = x < -104.0f ? -104.0f : x;
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
@@ -46,7 +48,7 @@ inline float fast_exp(float x) {
 }
 
 // Natural logarithm: x = 2 ** n * (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)).
-inline float fast_log(float x) {
+[[gnu::always_inline]] inline float fast_log(float x) {
   const bool tiny = x < std::numeric_limits<float>::min();
   const float scaled = tiny ? x * 8388608.0f : x;
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(scaled);
@@ -73,7 +75,7 @@ inline float fast_log(float x) {
   return x < 0.0f ? std::numeric_limits<float>::quiet_NaN() : y;
 }
 
-inline float fast_tanh(float x) {
+[[gnu::always_inline]] inline float fast_tanh(float x) {
   const float size = std::fabs(x);
   const float square = x * x;
   float p = -5.991018975e-03f;
@@ -86,10 +88,10 @@ inline float fast_tanh(float x) {
   return size < 0.625f ? small : large;
 }
 
-inline float fast_sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
+[[gnu::always_inline]] inline float fast_sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
 
 // The error function, a rational function of x^2 times x; |erf| rounds to 1 from 3.924 on.
-inline float fast_erf(float x) {
+[[gnu::always_inline]] inline float fast_erf(float x) {
   x = x > 3.924f ? 3.924f : x;
   x = x < -3.924f ? -3.924f : x;
   const float t = x * x;
@@ -112,7 +114,7 @@ inline float fast_erf(float x) {
 }
 
 // log(1 + e ** x) without overflow: max(x, 0) + log1p(e ** -|x|).
-inline float fast_softplus(float x) {
+[[gnu::always_inline]] inline float fast_softplus(float x) {
   const float e = fast_exp(-std::fabs(x));
   const float u = 1.0f + e;
   // log1p by Kahan's correction; e / (u - 1) restores what rounding 1 + e lost.
