@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import megbrain_py as mb
+from megbrain_py import functional as F
 from megbrain_py import nn, placeholder
-from megbrain_py.errors import DataError, GraphError
+from megbrain_py.errors import DataError, EngineError, GraphError
 
 
 class Net(nn.Module):
@@ -104,3 +106,59 @@ def test_dropout_wants_a_key() -> None:
     assert nn.Dropout(0.5)(x) is x
     with nn.train_mode(), pytest.raises(GraphError, match="expected a key"):
         nn.Dropout(0.5)(x)
+
+
+def test_dropout_draws_from_the_key_of_the_training_graph() -> None:
+    x = placeholder("x", (4, 1000))
+    key = placeholder("key", (4,), "int64")
+    module = nn.Sequential(nn.Dropout(0.25), nn.Dropout(0.25))
+    with nn.train_mode(key):
+        first = module[0](x)
+        both = module(x)
+    run = mb.compile({"first": first, "both": both})
+    feeds = {"x": np.ones((4, 1000), np.float32), "key": np.arange(4)}
+    found, again = run(**feeds), run(**feeds)
+    assert np.array_equal(found["both"], again["both"])
+    kept = found["first"] != 0
+    assert np.allclose(found["first"][kept], 1 / 0.75) and abs(kept.mean() - 0.75) < 0.03
+    assert abs((found["both"] != 0).mean() - 0.75**2) < 0.03  # the two draw different masks
+
+
+def test_a_batch_norm_used_twice_moves_its_statistics_twice() -> None:
+    norm = nn.BatchNorm2d(2, momentum=0.5)
+    x = placeholder("x", (2, 2, 3, 3))
+    with nn.train_mode() as updates:
+        y = norm(norm(x))
+    assert set(updates) == {norm.running_mean, norm.running_var}
+    value = np.random.default_rng(0).standard_normal((2, 2, 3, 3)).astype(np.float32) + 4
+    mb.compile({"y": y}, updates=updates)(x=value)
+    mean = value.mean((0, 2, 3))
+    assert np.allclose(norm.running_mean.value, 0.25 * mean, atol=1e-5)  # the second mean is 0
+    unbiased = value.var((0, 2, 3), ddof=1)
+    second = 18 / 17 * value.var((0, 2, 3)) / (value.var((0, 2, 3)) + 1e-5)
+    assert np.allclose(norm.running_var.value, 0.25 + 0.25 * unbiased + 0.5 * second, atol=1e-5)
+
+
+def test_layers_build_and_run() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(4, 6, 3, padding=1, groups=2), nn.GroupNorm(3, 6), nn.GELU(),
+        nn.ConvTranspose2d(6, 2, 2, stride=2), nn.Tanh(), nn.MaxPool2d(2), nn.Sigmoid(),
+        nn.Flatten(), nn.LayerNorm(2 * 5 * 5), nn.Linear(50, 3), nn.Identity(),
+    )  # fmt: skip
+    y = net(placeholder("x", (2, 4, 5, 5)))
+    value = np.random.default_rng(0).standard_normal((2, 4, 5, 5)).astype(np.float32)
+    loss = F.sum(y * y)
+    grads = mb.gradients(loss, net.parameters())
+    found = mb.compile([y, *grads])(x=value)
+    assert found["output0"].shape == (2, 3)
+    assert all(np.isfinite(g).all() and g.any() for g in found.values())
+    table = nn.Embedding(7, 3)
+    rows = mb.compile(table(placeholder("i", (2, 2), "int64")))(i=np.array([[0, 6], [3, 3]]))
+    assert np.array_equal(rows["output"], table.weight.value[[[0, 6], [3, 3]]])
+
+
+def test_a_label_out_of_range_is_refused_when_it_is_run() -> None:
+    loss = F.cross_entropy(placeholder("x", (3, 5)), placeholder("label", (3,), "int64"))
+    run = mb.compile(loss)
+    with pytest.raises(EngineError, match="label 5 of row 1 is not one of 5 classes"):
+        run(x=np.zeros((3, 5), np.float32), label=np.array([0, 5, -100]))
