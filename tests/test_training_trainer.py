@@ -108,6 +108,21 @@ def test_resume_needs_the_same_seed_and_model(tmp_path: Path) -> None:
         Trainer(config, parts, quiet()).run(resume=True)
 
 
+def test_resume_tells_changes_and_refuses_to_start_over(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "run")
+    Trainer(config, parts_of(config, 2), quiet()).run()
+    longer = config_of(tmp_path / "run", "optimizer.rate=0.5", "data.workers=1")
+    trainer = Trainer(longer, parts_of(longer, 3), quiet())
+    trainer.run(resume=True)
+    assert "changed since the checkpoint: optimizer.rate = 0.02 -> 0.5" in said(trainer)
+    assert said(trainer).count("changed since") == 1
+    for path in checkpoint.files(tmp_path / "run" / "checkpoints"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"none of the 2 checkpoints in .* is valid"):
+        Trainer(config, parts_of(config, 2), quiet()).run(resume=True)
+    assert len(read_log(tmp_path / "run" / "log.jsonl")) == 3  # nothing was lost
+
+
 def test_non_finite_loss_stops_and_names_it(tmp_path: Path) -> None:
     config = config_of(tmp_path / "run", "checkpoint_every=2")
     parts = parts_of(config, 10)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import IO, Any, Protocol
 
 _WINDOW = 50  # steps over which the rate is taken
+_BAR_AND_CLOCK = 55  # columns that the losses leave free on a terminal
 _PLAIN_SECONDS = 10.0  # between lines when there is no terminal
 
 
@@ -132,7 +133,13 @@ class BarDisplay:
 
     def update(self, step: int, losses: Mapping[str, float], status: Mapping[str, Any]) -> None:
         """Move the bar."""
-        detail = f"{losses_text(losses)}  lr {status['lr']:.2g}  sizes {status['signatures']}"
+        texts = [
+            f"{losses_text(losses)}  lr {status['lr']:.2g}  sizes {status['signatures']}",
+            losses_text(losses),
+            losses_text({k: v for k, v in losses.items() if k == "loss"}),
+        ]
+        room = self._progress.console.width - _BAR_AND_CLOCK
+        detail = next((text for text in texts if len(text) <= room), texts[-1])
         self._progress.update(
             self._task, completed=step, rate=_rate_text(status),
             left=clock(status.get("seconds_left")), detail=detail,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import threading
@@ -270,8 +271,13 @@ class Trainer:
         if found is not None:
             self._take_over(found)
             self.show.message(f"resuming after step {self.step} of {self.parts.steps}")
+        elif existing:
+            raise DataError(
+                f"train: none of the {len(existing)} checkpoints in {self.folder / CHECKPOINTS} is "
+                "valid; choose another output= to start anew"
+            )
         elif resume:
-            self.show.message("no valid checkpoint: starting from the beginning")
+            self.show.message("no checkpoint yet: starting from the beginning")
         self.log.cut(self.step)
         self.folder.mkdir(parents=True, exist_ok=True)
         text = settings.to_toml(self.config)
@@ -283,6 +289,8 @@ class Trainer:
                 f"train: the checkpoint was made with seed {found.seed}, the configuration says "
                 f"{self.config.seed}"
             )
+        for text in _changes(found.config, settings.flat(self.config)):
+            self.show.message(f"changed since the checkpoint: {text}")
         load_state(self.parts.model.named_state(), found.model, "checkpoint")
         self.parts.optimizer.load_state_dict(found.optimizer)
         self.step = self._saved = found.step
@@ -305,6 +313,18 @@ class Trainer:
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Settings that differ, as texts; those that decide nothing are left out."""
+    harmless = ("output", "data.workers", "data.cache_mb", "log_every", "keep", "signatures")
+    plain = json.loads(json.dumps(dict(now)))
+    keys = [key for key in {**before, **plain} if key not in harmless]
+    return [
+        f"{key} = {before.get(key)} -> {plain.get(key)}"
+        for key in keys
+        if before.get(key) != plain.get(key)
+    ]
 
 
 def _quality(figures: Mapping[str, Any], name: str = "AP") -> float:
