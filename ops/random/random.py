@@ -31,9 +31,11 @@ def _bits(key: Array, salt: int, shape: Shape) -> Bits:
     """64 bits for each element; the counter is its place in its row, or in all with one key."""
     count = math.prod(shape)
     if key.size == 1:
-        return np.asarray(random_bits(key, salt, np.arange(count)).reshape(shape))
+        flat: Bits = random_bits(key, salt, np.arange(count))
+        return flat.reshape(shape)
     width = count // shape[0] if shape[0] else 0
-    return np.asarray(random_bits(key[:, None], salt, np.arange(width)[None]).reshape(shape))
+    rows: Bits = random_bits(key[:, None], salt, np.arange(width)[None])
+    return rows.reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Dropout(Operator, kernel="dropout"):
     def reference(self, x: Array, key: Array) -> Array:
         bits = _bits(key, self.salt, x.shape) >> np.uint64(40)
         keep = bits >= np.uint64(math.ceil(self.p * _STEPS))
-        return np.where(keep, x * x.dtype.type(1 / (1 - self.p)), x.dtype.type(0))
+        return np.asarray(np.where(keep, x * x.dtype.type(1 / (1 - self.p)), x.dtype.type(0)))
 
 
 @dataclass(frozen=True)

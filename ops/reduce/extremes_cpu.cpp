@@ -54,7 +54,7 @@ struct All : Any {
 };
 
 // The first position whose element no other beats; a NaN beats all numbers.
-template <typename T, typename Better>
+template <typename T, typename Better, typename Rule>
 Launch bind_position(const Call& call) {
   const Tensor& in = call.in(0);
   const std::int64_t axis = call.attrs.integer("axis");
@@ -71,8 +71,14 @@ Launch bind_position(const Call& call) {
     parallel_for(outer * inner, grain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t item = begin; item < end; ++item) {
         const T* from = x + item / inner * n * inner + item % inner;
-        T best = from[0];
         std::int64_t at = 0;
+        if (inner == 1) {  // the extreme first, with all lanes; then where it is
+          const T extreme = reduce_stretch<Rule>(from, n);
+          while (from[at] != extreme && (extreme == extreme || from[at] == from[at])) ++at;
+          y[item] = at;
+          continue;
+        }
+        T best = from[0];
         for (std::int64_t i = 1; i < n; ++i) {
           const T value = from[i * inner];
           const bool take = Better{}(value, best) || (value != value && best == best);
@@ -98,15 +104,15 @@ struct Less {
   }
 };
 
-template <typename Better>
+template <typename Better, template <typename> class Rule>
 Launch bind_position_of(const Call& call) {
   switch (call.in(0).dtype) {
     case DType::kFloat32:
-      return bind_position<float, Better>(call);
+      return bind_position<float, Better, Rule<float>>(call);
     case DType::kInt32:
-      return bind_position<std::int32_t, Better>(call);
+      return bind_position<std::int32_t, Better, Rule<std::int32_t>>(call);
     case DType::kInt64:
-      return bind_position<std::int64_t, Better>(call);
+      return bind_position<std::int64_t, Better, Rule<std::int64_t>>(call);
     default:
       fail("no kernel for ", name_of(call.in(0).dtype));
   }
@@ -118,7 +124,7 @@ MB_KERNEL("max", Device::kCpu, bind_reduction_of<Maximum>, workspace_of<Maximum>
 MB_KERNEL("min", Device::kCpu, bind_reduction_of<Minimum>, workspace_of<Minimum>)
 MB_KERNEL("any", Device::kCpu, bind_reduction<Any>, reduction_workspace<Any>)
 MB_KERNEL("all", Device::kCpu, bind_reduction<All>, reduction_workspace<All>)
-MB_KERNEL("argmax", Device::kCpu, bind_position_of<Greater>)
-MB_KERNEL("argmin", Device::kCpu, bind_position_of<Less>)
+MB_KERNEL("argmax", Device::kCpu, bind_position_of<Greater, Maximum>)
+MB_KERNEL("argmin", Device::kCpu, bind_position_of<Less, Minimum>)
 
 }  // namespace mb::MB_ISA
