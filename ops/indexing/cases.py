@@ -48,14 +48,14 @@ CASES += [
     )
 ]  # fmt: skip
 CASES += [
-    Case(f"scatter_add_{dtype}", lambda x, i, u: F.scatter_add(x, i, u),
-         {"x": integers(5, 3, dtype=dtype), "i": integers(40, high=5, dtype=dtype),
-          "u": integers(40, 3, dtype=dtype, seed=1)}, grad=())
+    Case(f"scatter_add_{dtype}", F.scatter_add,
+         {"x": integers(5, 3, dtype=dtype), "indices": integers(40, high=5, dtype=dtype),
+          "updates": integers(40, 3, dtype=dtype, seed=1)}, grad=())
     for dtype in ("int32", "int64")
 ]  # fmt: skip
 CASES += [
-    Case("embedding", lambda i, w: F.embedding(i, w),
-         {"i": integers(4, 6, high=11), "w": normal(11, 20)}),
+    Case("embedding", F.embedding,
+         {"indices": integers(4, 6, high=11), "weight": normal(11, 20)}),
     Case("one_hot", lambda i: F.one_hot(i, 7), {"i": integers(4, 3, high=7)}, grad=()),
     Case("one_hot_int32", lambda i: F.one_hot(i, 7), {"i": integers(9, high=7, dtype="int32")},
          grad=()),

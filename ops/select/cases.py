@@ -24,28 +24,51 @@ def _mask(*shape: int) -> np.ndarray:
 
 
 CASES = [
-    Case(kind, F.where,
-         {"condition": _mask(*c), "a": normal(*a), "b": normal(*b, seed=1)})
+    Case(kind, F.where, {"condition": _mask(*c), "a": normal(*a), "b": normal(*b, seed=1)})
     for kind, (c, a, b) in _SHAPES.items()
-]  # fmt: skip
+]
 CASES += [
-    Case(f"type_{dtype}", F.where,
-         {"condition": _mask(7, 19), "a": integers(7, 19, dtype=dtype, high=2),
-          "b": integers(19, dtype=dtype, high=2, seed=1)}, grad=())
+    Case(
+        f"type_{dtype}",
+        F.where,
+        {
+            "condition": _mask(7, 19),
+            "a": integers(7, 19, dtype=dtype, high=2),
+            "b": integers(19, dtype=dtype, high=2, seed=1),
+        },
+        grad=(),
+    )
     for dtype in ("int32", "int64", "uint8", "bool")
-]  # fmt: skip
+]
 CASES.append(
-    Case("not chosen infinities", lambda condition, a: F.where(condition, a, 0),
-         {"condition": np.array([True, False, True]), "a": np.array([1, np.inf, -np.inf], np.float32)},
-         grad=())
-)  # fmt: skip
+    Case(
+        "not chosen infinities",
+        lambda condition, a: F.where(condition, a, 0),
+        {
+            "condition": np.array([True, False, True]),
+            "a": np.array([1, np.inf, -np.inf], np.float32),
+        },
+        grad=(),
+    )
+)
 
 ERRORS = [
-    ErrorCase("condition", lambda condition, a: F.where(condition, a, a), {"condition": normal(3), "a": normal(3)},
-              "where: condition must be bool, is float32"),
-    ErrorCase("types", F.where,
-              {"condition": _mask(3), "a": normal(3), "b": integers(3)},
-              "where: a and b must have one element type, are float32, int64"),
-    ErrorCase("shapes", F.where,
-              {"condition": _mask(3), "a": normal(4), "b": normal(3)}, "do not broadcast"),
-]  # fmt: skip
+    ErrorCase(
+        "condition",
+        lambda condition, a: F.where(condition, a, a),
+        {"condition": normal(3), "a": normal(3)},
+        "where: condition must be bool, is float32",
+    ),
+    ErrorCase(
+        "types",
+        F.where,
+        {"condition": _mask(3), "a": normal(3), "b": integers(3)},
+        "where: a and b must have one element type, are float32, int64",
+    ),
+    ErrorCase(
+        "shapes",
+        F.where,
+        {"condition": _mask(3), "a": normal(4), "b": normal(3)},
+        "do not broadcast",
+    ),
+]
