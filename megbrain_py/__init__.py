@@ -11,8 +11,8 @@ from megbrain_py.compiler import compile as compile
 from megbrain_py.compiler import function as function
 from megbrain_py.dtypes import DType as DType
 from megbrain_py.dtypes import DTypeLike
-from megbrain_py.dtypes import tensor_type as tensor_type
 from megbrain_py.dtypes import TensorType as TensorType
+from megbrain_py.dtypes import tensor_type as tensor_type
 from megbrain_py.errors import CompileError as CompileError
 from megbrain_py.errors import DataError as DataError
 from megbrain_py.errors import EngineError as EngineError

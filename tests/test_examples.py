@@ -25,3 +25,9 @@ def _run(name: str, seconds: float) -> str:
 def test_define_and_compile() -> None:
     found = re.search(r"held-back accuracy (\d\.\d+)", _run("define_and_compile.py", 120))
     assert found is not None and float(found[1]) > 0.97
+
+
+def test_write_an_operator() -> None:
+    printed = _run("write_an_operator.py", 120)
+    assert "3 cases and 1 error hold" in printed
+    assert "loss 99306.9, gradient 1.0" in printed
