@@ -72,7 +72,7 @@ def main() -> None:
     step = mb.compile({"loss": loss, "dx": dx})
     print(f"peak memory of a run: {step.peak_bytes} bytes")
     found = step(x=np.full(1000, 100.0, np.float32))
-    print(f"loss {found['loss']:.1f}, gradient {found['dx'][0]:.1f}")
+    print(f"loss {found['loss']:.0f}, gradient {found['dx'][0]:.1f}")
 
 
 if __name__ == "__main__":
