@@ -62,12 +62,8 @@ class Dropout(Operator, kernel="dropout"):
     def reference(self, x: Array, key: Array) -> Array:
         bits = _bits(key, self.salt, x.shape) >> np.uint64(40)
         keep = bits >= np.uint64(math.ceil(self.p * _STEPS))
-<<<<<<< HEAD
-        return np.asarray(np.where(keep, x * x.dtype.type(1 / (1 - self.p)), x.dtype.type(0)))
-=======
         kept: Array = np.where(keep, x * x.dtype.type(1 / (1 - self.p)), x.dtype.type(0))
         return kept
->>>>>>> c817b54 (Example prints the loss in whole numbers)
 
 
 @dataclass(frozen=True)
