@@ -1,6 +1,7 @@
 """The functions that build graphs: one import line for each public function."""
 
 from megbrain_py.graph import register_sugar
+from megbrain_py.ops.anchors import anchors as anchors
 from megbrain_py.ops.batch_norm import batch_norm as batch_norm
 from megbrain_py.ops.batch_norm import moments as moments
 from megbrain_py.ops.batch_norm import normalise as normalise
@@ -19,6 +20,9 @@ from megbrain_py.ops.binary import mul as mul
 from megbrain_py.ops.binary import not_equal as not_equal
 from megbrain_py.ops.binary import pow as pow
 from megbrain_py.ops.binary import sub as sub
+from megbrain_py.ops.box_coding import clip_boxes as clip_boxes
+from megbrain_py.ops.box_coding import decode_boxes as decode_boxes
+from megbrain_py.ops.box_coding import encode_boxes as encode_boxes
 from megbrain_py.ops.cast import cast as cast
 from megbrain_py.ops.conv import conv2d as conv2d
 from megbrain_py.ops.conv import conv_transpose2d as conv_transpose2d
@@ -40,6 +44,7 @@ from megbrain_py.ops.losses import (
 )
 from megbrain_py.ops.losses import cross_entropy as cross_entropy
 from megbrain_py.ops.losses import smooth_l1 as smooth_l1
+from megbrain_py.ops.match_boxes import match_boxes as match_boxes
 from megbrain_py.ops.matmul import linear as linear
 from megbrain_py.ops.matmul import matmul as matmul
 from megbrain_py.ops.movement import concat as concat
@@ -57,6 +62,7 @@ from megbrain_py.ops.movement import stack as stack
 from megbrain_py.ops.movement import swap_axes as swap_axes
 from megbrain_py.ops.movement import tile as tile
 from megbrain_py.ops.movement import transpose as transpose
+from megbrain_py.ops.nms import nms as nms
 from megbrain_py.ops.pool import adaptive_avg_pool2d as adaptive_avg_pool2d
 from megbrain_py.ops.pool import avg_pool2d as avg_pool2d
 from megbrain_py.ops.pool import global_avg_pool2d as global_avg_pool2d
@@ -76,9 +82,11 @@ from megbrain_py.ops.reduce import prod as prod
 from megbrain_py.ops.reduce import sum as sum
 from megbrain_py.ops.resize import resize as resize
 from megbrain_py.ops.roi_align import roi_align as roi_align
+from megbrain_py.ops.sample import sample as sample
 from megbrain_py.ops.select import where as where
 from megbrain_py.ops.softmax import log_softmax as log_softmax
 from megbrain_py.ops.softmax import softmax as softmax
+from megbrain_py.ops.stop_gradient import stop_gradient as stop_gradient
 from megbrain_py.ops.unary import abs as abs
 from megbrain_py.ops.unary import clip as clip
 from megbrain_py.ops.unary import erf as erf

@@ -1,0 +1,197 @@
+// Matching without the matrix of overlaps: blocks of boxes against one true box at a time.
+//
+// Low-quality matches need every true box's largest overlap first, so the blocks are walked twice.
+// Both walks call the same function, which keeps equal overlaps bit-equal.
+#include "mb/kernel.h"
+
+namespace mb::MB_ISA {
+namespace {
+
+constexpr std::int64_t kBlock = 64, kChunks = 16;
+
+struct Block {
+  alignas(64) float x1[kBlock], y1[kBlock], x2[kBlock], y2[kBlock], area[kBlock];
+};
+
+// Never inlined: a fused multiply-add across these borders would change the last bit of an overlap.
+[[gnu::noinline]] void load(const float* boxes, std::int64_t n, Block& block) {
+  for (std::int64_t i = 0; i < kBlock; ++i) {
+    const float* box = boxes + 4 * (i < n ? i : 0);
+    block.x1[i] = box[0];
+    block.y1[i] = box[1];
+    block.x2[i] = box[2];
+    block.y2[i] = box[3];
+  }
+  for (std::int64_t i = 0; i < kBlock; ++i) {
+    block.area[i] = (block.x2[i] - block.x1[i]) * (block.y2[i] - block.y1[i]);
+  }
+}
+
+[[gnu::noinline]] void areas_of(const float* boxes, std::int64_t n, float* areas) {
+  for (std::int64_t g = 0; g < n; ++g) {
+    const float* box = boxes + 4 * g;
+    areas[g] = (box[2] - box[0]) * (box[3] - box[1]);
+  }
+}
+
+[[gnu::noinline]] void overlaps(const Block& block, const float* box, float area, float* iou) {
+  const float x1 = box[0], y1 = box[1], x2 = box[2], y2 = box[3];
+#pragma omp simd
+  for (std::int64_t i = 0; i < kBlock; ++i) {
+    const float w = std::max(std::min(block.x2[i], x2) - std::max(block.x1[i], x1), 0.f);
+    const float h = std::max(std::min(block.y2[i], y2) - std::max(block.y1[i], y1), 0.f);
+    const float inner = w * h;
+    const float ratio = inner / (area + block.area[i] - inner);
+    iou[i] = inner > 0 ? ratio : 0.f;
+  }
+}
+
+struct Match {
+  const float *boxes, *truth;
+  const std::int32_t *count, *box_count;
+  std::int64_t images, size, most, box_stride;  // boxes an image, true boxes an image
+  float high, low;
+  bool low_quality;
+  std::int32_t* matches;
+  float* best;
+  float *largest, *partial, *areas;  // [N, G], [N, kChunks, G], [N, G]
+
+  std::int64_t valid(std::int64_t n) const {
+    return box_count == nullptr ? size : std::clamp<std::int64_t>(box_count[n], 0, size);
+  }
+  std::int64_t truths(std::int64_t n) const { return std::clamp<std::int64_t>(count[n], 0, most); }
+
+  // Best match of every box of a chunk, and the largest overlap of every true box in it.
+  void first_walk(std::int64_t n, std::int64_t chunk) const {
+    const std::int64_t rows = valid(n), total = truths(n);
+    const std::int64_t blocks = (size + kBlock - 1) / kBlock;
+    float* maxima = partial + (n * kChunks + chunk) * most;
+    std::fill(maxima, maxima + total, 0.f);
+    Block block;
+    alignas(64) float iou[kBlock], value[kBlock];
+    alignas(64) std::int32_t index[kBlock];
+    for (std::int64_t b = blocks * chunk / kChunks; b < blocks * (chunk + 1) / kChunks; ++b) {
+      const std::int64_t begin = b * kBlock, here = std::min(kBlock, size - begin);
+      const std::int64_t live = std::clamp<std::int64_t>(rows - begin, 0, here);
+      std::fill(value, value + kBlock, 0.f);
+      std::fill(index, index + kBlock, 0);
+      if (live > 0) load(boxes + n * box_stride + 4 * begin, live, block);
+      for (std::int64_t g = 0; g < (live > 0 ? total : 0); ++g) {
+        overlaps(block, truth + 4 * (n * most + g), areas[n * most + g], iou);
+        float top = 0;
+#pragma omp simd reduction(max : top)
+        for (std::int64_t i = 0; i < kBlock; ++i) {
+          const bool better = iou[i] > value[i];
+          index[i] = better ? std::int32_t(g) : index[i];
+          value[i] = better ? iou[i] : value[i];
+          top = std::max(top, iou[i]);
+        }
+        maxima[g] = std::max(maxima[g], top);  // spare lanes repeat the block's first box
+      }
+      for (std::int64_t i = 0; i < here; ++i) {
+        const bool counts = i < live;
+        best[n * size + begin + i] = counts ? value[i] : 0.f;
+        matches[n * size + begin + i] = counts ? decide(index[i], value[i], total) : -2;
+      }
+    }
+  }
+
+  std::int32_t decide(std::int32_t index, float value, std::int64_t total) const {
+    if (total == 0 || value < low) return -1;
+    return value >= high ? index : -2;
+  }
+
+  void merge(std::int64_t n) const {
+    for (std::int64_t g = 0; g < truths(n); ++g) {
+      float top = 0;
+      for (std::int64_t c = 0; c < kChunks; ++c) {
+        top = std::max(top, partial[(n * kChunks + c) * most + g]);
+      }
+      largest[n * most + g] = top;
+    }
+  }
+
+  // Boxes that share a true box's largest overlap take back their own best match.
+  void second_walk(std::int64_t n, std::int64_t chunk) const {
+    const std::int64_t rows = valid(n), total = truths(n);
+    const std::int64_t blocks = (size + kBlock - 1) / kBlock;
+    Block block;
+    alignas(64) float iou[kBlock];
+    alignas(64) std::int32_t index[kBlock], chosen[kBlock];
+    alignas(64) float value[kBlock];
+    for (std::int64_t b = blocks * chunk / kChunks; b < blocks * (chunk + 1) / kChunks; ++b) {
+      const std::int64_t begin = b * kBlock;
+      const std::int64_t live = std::clamp<std::int64_t>(rows - begin, 0, kBlock);
+      if (live == 0) continue;
+      load(boxes + n * box_stride + 4 * begin, live, block);
+      std::fill(value, value + kBlock, 0.f);
+      std::fill(index, index + kBlock, 0);
+      std::fill(chosen, chosen + kBlock, 0);
+      for (std::int64_t g = 0; g < total; ++g) {
+        overlaps(block, truth + 4 * (n * most + g), areas[n * most + g], iou);
+        const float top = largest[n * most + g];
+#pragma omp simd
+        for (std::int64_t i = 0; i < kBlock; ++i) {
+          const bool better = iou[i] > value[i];
+          index[i] = better ? std::int32_t(g) : index[i];
+          value[i] = better ? iou[i] : value[i];
+          chosen[i] |= std::int32_t(iou[i] == top) & std::int32_t(top > 0);
+        }
+      }
+      for (std::int64_t i = 0; i < live; ++i) {
+        if (chosen[i] != 0) matches[n * size + begin + i] = index[i];
+      }
+    }
+  }
+
+  void run() const {
+    for (std::int64_t n = 0; n < images; ++n) {
+      areas_of(truth + 4 * n * most, truths(n), areas + n * most);
+    }
+    const auto walk = [&](auto&& body) {
+      parallel_for(images * kChunks, size * most < 4096 ? kChunks * images : 1,
+                   [&](std::int64_t begin, std::int64_t end) {
+                     for (std::int64_t i = begin; i < end; ++i) body(i / kChunks, i % kChunks);
+                   });
+    };
+    walk([&](std::int64_t n, std::int64_t chunk) { first_walk(n, chunk); });
+    if (!low_quality) return;
+    for (std::int64_t n = 0; n < images; ++n) merge(n);
+    walk([&](std::int64_t n, std::int64_t chunk) { second_walk(n, chunk); });
+  }
+};
+
+std::size_t workspace_match(const Call& call) {
+  return std::size_t(call.in(1).dim(0) * call.in(1).dim(1)) * (2 + kChunks) * sizeof(float);
+}
+
+Launch bind_match(const Call& call) {
+  const std::int64_t images = call.in(1).dim(0), most = call.in(1).dim(1);
+  const std::int64_t size = call.in(0).dim(-2);
+  auto* memory = static_cast<float*>(call.workspace.pointer);
+  const Match match{
+      call.in(0).data<float>(),
+      call.in(1).data<float>(),
+      call.in(2).data<std::int32_t>(),
+      call.inputs.size() > 3 ? call.in(3).data<std::int32_t>() : nullptr,
+      images,
+      size,
+      most,
+      call.in(0).rank == 3 ? 4 * size : 0,
+      float(call.attrs.real("high")),
+      float(call.attrs.real("low")),
+      call.attrs.flag("allow_low_quality"),
+      call.out(0).data<std::int32_t>(),
+      call.out(1).data<float>(),
+      memory,
+      memory + 2 * images * most,
+      memory + images * most,
+  };
+  return [match](Stream&) { match.run(); };
+}
+
+}  // namespace
+
+MB_KERNEL("match_boxes", Device::kCpu, bind_match, workspace_match)
+
+}  // namespace mb::MB_ISA
