@@ -111,6 +111,8 @@ def test_train_eval_predict(
     assert [a["category_id"] for a in document["annotations"]] == [7] * 6
     assert document["images"][0]["file_name"].endswith("p1.png")
 
+    assert main(["eval", str(run / "config.toml")]) == 0  # stands for its output
+    capsys.readouterr()
     assert main(["info", str(run)]) == 0
     said = capsys.readouterr().out
     assert "checksum right" in said

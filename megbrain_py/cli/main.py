@@ -73,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="RUN|CHECKPOINT", help="a run's folder, or a checkpoint")
+    parser.add_argument(
+        "model", metavar="RUN", help="a run's folder, its configuration, or a checkpoint"
+    )
     parser.add_argument(
         "--checkpoint", choices=("best", "latest"), default="best", help="which one of a run"
     )

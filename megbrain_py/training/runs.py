@@ -5,17 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from megbrain_py.errors import DataError
-from megbrain_py.training import checkpoint
+from megbrain_py.training import checkpoint, settings
 from megbrain_py.training.checkpoint import Checkpoint
+from megbrain_py.training.config import TrainConfig
 from megbrain_py.training.trainer import BEST_FILE, CHECKPOINTS
 
 
 def find_checkpoint(path: str | Path, which: str = "best") -> tuple[Path, Checkpoint]:
     """The checkpoint at a path: the file itself, or of a run's folder "best" or "latest".
 
-    Without a best one (nothing was measured) the latest is taken. DataError when there is none.
+    A configuration file (.toml) stands for the folder that its `output` names. Without a best one
+    (nothing was measured) the latest is taken. DataError when there is none.
     """
     path = Path(path)
+    if path.suffix == ".toml":
+        path = Path(settings.read(TrainConfig, path).output)
     if path.is_file():
         return path, checkpoint.load(path)
     best = path / BEST_FILE
