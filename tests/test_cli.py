@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from megbrain_py import op_testing
+from megbrain_py.cli import demo
 from megbrain_py.cli.main import main
 from megbrain_py.op_testing import Case, ErrorCase
 
@@ -118,6 +120,18 @@ def test_train_eval_predict(
     assert "checksum right" in said
     assert "cell, dust" in said
     assert "step" in said
+
+
+def test_demo(detector: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--output", str(tmp_path / "demo"), "--train", "20", "--val", "8", "data.workers=0"]
+    for _ in range(2):  # a second demo replaces the first
+        assert demo.main([*words, "steps=2"]) == 0
+        assert re.fullmatch(r"val AP50 = \d\.\d{3}", capsys.readouterr().out.splitlines()[-1])
+    assert {"curves.png", "detections.png", "data", "run"} <= {
+        p.name for p in (tmp_path / "demo").iterdir()
+    }
+    assert demo.main([*words, "stps=2"]) == 2
+    assert "did you mean steps" in capsys.readouterr().err
 
 
 def test_start_from_weights(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from megbrain_py.errors import MegBrainError
 
 if TYPE_CHECKING:
     from megbrain_py.training.config import TrainConfig
+    from megbrain_py.training.trainer import Outcome
 
 _SHOWN = 16  # pictures on the sheet
 _SCORE = 0.5  # least score that is drawn
@@ -26,10 +30,16 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(words)
 
-    config = prepare(arguments)
-    figures = train(config)
-    show(config, arguments.output)
-    print(f"val AP50 = {figures['AP50'] or 0.0:.3f}")
+    try:
+        config = prepare(arguments)
+        outcome = train(config)
+        if not outcome.finished:
+            return 130
+        show(config, arguments.output)
+    except MegBrainError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+    print(f"val AP50 = {outcome.figures['AP50'] or 0.0:.3f}")
     return 0
 
 
@@ -52,19 +62,16 @@ def prepare(arguments: argparse.Namespace) -> TrainConfig:
     return config
 
 
-def train(config: TrainConfig) -> dict[str, Any]:
-    """The training; the figures of its last evaluation."""
+def train(config: TrainConfig) -> Outcome:
+    """The training, and the figures of its last evaluation as a table."""
     from megbrain_py.cli.train import figures_text
     from megbrain_py.training.assemble import assemble
     from megbrain_py.training.progress import display
 
     shown = display()
     outcome = assemble(config, shown).run()
-    if not outcome.finished:
-        raise KeyboardInterrupt
-    figures = dict(outcome.figures)
-    shown.message(figures_text(figures))
-    return figures
+    shown.message(figures_text(outcome.figures))
+    return outcome
 
 
 def show(config: TrainConfig, output: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from megbrain_py.errors import DataError
 
@@ -41,9 +42,9 @@ def train(words: Sequence[str], resume: str | None, *, show: bool = False) -> in
     return 0 if outcome.finished else 130
 
 
-def figures_text(figures: dict[str, object] | object) -> str:
-    """The 12 numbers and AP per class as a table."""
-    if not isinstance(figures, dict):
+def figures_text(figures: Mapping[str, Any]) -> str:
+    """The 12 numbers and AP per class as a table; "" when nothing was measured."""
+    if not figures:
         return ""
 
     def number(value: object) -> str:

@@ -160,7 +160,7 @@ def _parts(
         detecting = Detecting(model, config.signatures)
 
         def validation() -> Iterable[Batch]:
-            return full_batches(val_loader, config.val_loss_images, data.workers)
+            return full_batches(val_loader, config.val_loss_images)
 
         def evaluate() -> dict[str, Any]:
             return figures(detect_all(detecting, val_loader, workers=data.workers))

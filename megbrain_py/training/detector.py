@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,8 +139,9 @@ def closing(batches: Batches) -> Iterator[dict[str, Array]]:
         yield from batches
 
 
-def full_batches(loader: Loader, images: int, workers: int) -> Iterable[Mapping[str, Array]]:
-    """Batches of a loader without blank pictures, until `images` were given."""
-    steps = [s for s in range(loader.steps_per_epoch) if -1 not in loader.plan(s).indices]
+def full_batches(loader: Loader, images: int) -> Iterator[Mapping[str, Array]]:
+    """Batches without blank pictures, until `images` were given; all when none is without."""
+    every = range(loader.steps_per_epoch)
+    steps = [step for step in every if -1 not in loader.plan(step).indices] or list(every)
     chosen = steps[: max(1, -(-images // loader.batch_size))]
     return (loader.batch(step) for step in chosen)

@@ -110,7 +110,7 @@ class ValidationLoss:
         totals: dict[str, float] = {}
         images = 0
         for batch in batches:
-            count = len(batch["image_ids"])
+            count = max(1, int((batch["image_ids"] >= 0).sum()))  # blank pictures have id -1
             for name, value in self.function(**feeds_of(batch, seed, 0)).items():
                 totals[name] = totals.get(name, 0.0) + float(value) * count
             images += count
