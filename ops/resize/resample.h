@@ -130,9 +130,10 @@ inline Launch bind_resample(const Call& call) {
   return [=](Stream&) {
     const Resampling& r = *shared;
     const std::int64_t height = r.rows.size(), width = r.columns.size();
-    const std::int64_t block = std::min(kBlock, std::max<std::int64_t>(64, r.channels / 4));
+    // Whole pixels where there are many rows; small blocks so that a global average uses all
+    // threads.
+    const std::int64_t block = r.images * height >= 64 ? kBlock : 64;
     const std::int64_t blocks = (r.channels + block - 1) / block;
-    // Rows of output pixels; of a global average, also blocks of channels.
     const std::int64_t reads = r.pixels * r.channels / height + width * r.channels;
     const std::int64_t grain = std::max<std::int64_t>(1, 16384 * blocks / (reads + 1));
     parallel_for(r.images * height * blocks, grain, [&](std::int64_t begin, std::int64_t end) {
