@@ -128,6 +128,12 @@ def assemble(config: TrainConfig, show: Display) -> Trainer:
     show.message(f"model: {config.model.preset}, {weights:,} weights, {options}")
     show.message(f"classes ({len(train.class_names)}): {classes}")
     show.message(loader.describe())
+    needed = len(loader.signatures())
+    if needed > config.signatures:
+        show.message(
+            f"warning: {needed} sizes of batch, but signatures={config.signatures} are kept: some "
+            f"steps will be compiled again and again; signatures={needed} keeps all"
+        )
     show.message(f"{parts.steps} steps of {config.batch_size}; {config.rate_text()}")
     return Trainer(config, parts, show)
 

@@ -99,7 +99,7 @@ class TrainConfig:
     )
     log_every: int = setting(1, "steps between lines of the log", low=1)
     signatures: int = setting(
-        8, "compiled step functions, one for each size of batch, that are kept", low=1
+        16, "compiled step functions, one for each size of batch, that are kept", low=1
     )
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
