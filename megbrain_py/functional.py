@@ -31,6 +31,7 @@ from megbrain_py.ops.identity import identity as identity
 from megbrain_py.ops.identity import name as name
 from megbrain_py.ops.identity import print_value as print_value
 from megbrain_py.ops.indexing import argsort as argsort
+from megbrain_py.ops.indexing import batched_gather as batched_gather
 from megbrain_py.ops.indexing import embedding as embedding
 from megbrain_py.ops.indexing import gather as gather
 from megbrain_py.ops.indexing import one_hot as one_hot

@@ -1,5 +1,6 @@
 """Values picked, added up and ordered by index."""
 
+from megbrain_py.ops.indexing.batched import batched_gather as batched_gather
 from megbrain_py.ops.indexing.gather import embedding as embedding
 from megbrain_py.ops.indexing.gather import gather as gather
 from megbrain_py.ops.indexing.gather import one_hot as one_hot

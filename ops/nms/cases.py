@@ -28,7 +28,7 @@ def _inputs(images: int, rows: int) -> dict[str, Array]:
 
 
 _CLASSES = integers(2, 150, high=3, dtype="int32")
-_GRID = np.array([[[x, 0, x + 8, 8] for x in range(40)]], np.float32)  # overlaps are fractions
+_GRID = np.array([[[x, 0, x + 9, 8] for x in range(40)]], np.float32)  # overlaps are fractions
 
 CASES = [
     Case("one_class", _nms(), _inputs(2, 150), grad=()),
@@ -39,7 +39,7 @@ CASES = [
          grad=()),
     Case("equal_scores", _nms(40), {"boxes": _GRID, "scores": np.ones((1, 40), np.float32)},
          grad=()),
-    Case("at_threshold", _nms(40, 1 / 3), {"boxes": _GRID, "scores": normal(1, 40)}, grad=()),
+    Case("at_threshold", _nms(40, 0.5), {"boxes": _GRID, "scores": normal(1, 40)}, grad=()),
     Case("zeros", _nms(5), {"boxes": np.zeros((1, 9, 4), np.float32), "scores": normal(1, 9)},
          grad=()),
     Case("more_rows_than_boxes", _nms(30), _inputs(1, 7), grad=()),

@@ -1,0 +1,56 @@
+"""What a Faster R-CNN consists of, and the presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from megbrain_py.models.faster_rcnn.roi_heads import RoIHeadsConfig
+from megbrain_py.models.rpn import RPNConfig
+
+
+@dataclass(frozen=True)
+class FasterRCNNConfig:
+    """A detector; printing it shows every choice.
+
+    num_classes: kinds of objects, without the background. backbone: a name of models/resnet.
+    norm: "batch" (trained) or "frozen". anchor_sizes: one a pyramid level, pixels: four for P2..P5,
+    five with P6. canonical_scale: a box of this side (pixels) is pooled from P4.
+    """
+
+    num_classes: int = 80
+    backbone: str = "resnet50"
+    norm: Literal["batch", "frozen"] = "batch"
+    fpn_channels: int = 256
+    anchor_sizes: tuple[float, ...] = (32.0, 64.0, 128.0, 256.0, 512.0)
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    canonical_scale: float = 224.0
+    rpn: RPNConfig = field(default_factory=RPNConfig)
+    roi: RoIHeadsConfig = field(default_factory=RoIHeadsConfig)
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, is {self.num_classes}")
+        if len(self.anchor_sizes) not in (4, 5):
+            raise ValueError(
+                f"anchor_sizes must have 4 sizes (P2..P5) or 5 (with P6), has {self.anchor_sizes}"
+            )
+
+
+PRESETS = {
+    "r50_fpn": FasterRCNNConfig(),
+    "laptop": FasterRCNNConfig(
+        backbone="laptop",
+        fpn_channels=64,
+        anchor_sizes=(12.0, 24.0, 48.0, 96.0),
+        canonical_scale=64.0,
+        rpn=RPNConfig(
+            pre_nms_train=200,
+            pre_nms_test=200,
+            post_nms_train=150,
+            post_nms_test=100,
+            samples=64,
+        ),
+        roi=RoIHeadsConfig(samples=64, hidden=256, detections=50),
+    ),
+}

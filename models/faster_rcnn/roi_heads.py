@@ -1,0 +1,209 @@
+"""The second stage: boxes pooled from the pyramid, classified and refined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from megbrain_py import functional as F
+from megbrain_py import nn
+from megbrain_py.dtypes import DType
+from megbrain_py.graph import Var, constant
+from megbrain_py.models.rpn import Proposals
+from megbrain_py.models.rpn.rpn import first_rows
+from megbrain_py.nn.init import RandomLike, generator, normal
+
+SALT = 2  # of the random draw of boxes
+IGNORED = -2  # a match that is never drawn
+
+
+@dataclass(frozen=True)
+class RoIHeadsConfig:
+    """Counts are per image; sizes in pixels. The defaults are torchvision's.
+
+    samples: boxes that a training step looks at, at most `positive` of them with an object.
+    score, nms_iou, min_size, detections: which boxes are given out at test.
+    """
+
+    samples: int = 512
+    positive: float = 0.25
+    iou: float = 0.5
+    hidden: int = 1024
+    pool: int = 7
+    sampling_ratio: int = 2
+    weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
+    beta: float = 1 / 9
+    score: float = 0.05
+    nms_iou: float = 0.5
+    min_size: float = 1e-2
+    detections: int = 100
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Boxes chosen for a training step, positives first: rois [N, S, 4], their true box [N, S, 4],
+    label int32[N, S] (0: background), positives and total int32[N]."""
+
+    rois: Var
+    truth: Var
+    labels: Var
+    positives: Var
+    total: Var
+
+
+class BoxHead(nn.Module):
+    """Two fully connected layers with ReLU on pooled maps [R, C, p, p]."""
+
+    def __init__(self, inputs: int, hidden: int, rng: np.random.Generator) -> None:
+        self.fc6 = nn.Linear(inputs, hidden, rng=rng)
+        self.fc7 = nn.Linear(hidden, hidden, rng=rng)
+
+    def forward(self, x: Var) -> Var:
+        y = F.relu(self.fc6(F.reshape(x, (x.shape[0], -1))))
+        return F.relu(self.fc7(y))
+
+
+class BoxPredictor(nn.Module):
+    """Logits [R, K + 1] (0: background) and offsets [R, 4 (K + 1)]."""
+
+    def __init__(self, inputs: int, classes: int, rng: np.random.Generator) -> None:
+        self.cls_score = nn.Linear(inputs, classes + 1, rng=rng)
+        self.bbox_pred = nn.Linear(inputs, 4 * (classes + 1), rng=rng)
+        for layer, std in ((self.cls_score, 0.01), (self.bbox_pred, 0.001)):
+            assert layer.bias is not None
+            layer.weight.set(normal(layer.weight.shape, std, rng=rng))
+            layer.bias.set(np.zeros(layer.bias.shape, np.float32))
+
+    def forward(self, x: Var) -> tuple[Var, Var]:
+        return self.cls_score(x), self.bbox_pred(x)
+
+
+class RoIHeads(nn.Module):
+    """features P2..P5 with their strides; `classes` kinds of objects without the background."""
+
+    def __init__(
+        self,
+        config: RoIHeadsConfig,
+        channels: int,
+        classes: int,
+        strides: Sequence[int],
+        canonical_scale: float,
+        *,
+        rng: RandomLike = None,
+    ) -> None:
+        rng = generator(rng)
+        self.config = config
+        self.classes = classes
+        self.scales = tuple(1.0 / stride for stride in strides)
+        self.canonical_scale = canonical_scale
+        self.box_head = BoxHead(channels * config.pool**2, config.hidden, rng)
+        self.box_predictor = BoxPredictor(config.hidden, classes, rng)
+
+    def predict(self, features: Sequence[Var], rois: Var, count: Var) -> tuple[Var, Var]:
+        """Logits [N, R, K + 1] and offsets [N, R, K + 1, 4] for boxes [N, R, 4]."""
+        pooled = F.roi_align(
+            features[: len(self.scales)],
+            rois,
+            count,
+            self.config.pool,
+            self.scales,
+            sampling_ratio=self.config.sampling_ratio,
+            canonical_scale=self.canonical_scale,
+        )
+        logits, offsets = self.box_predictor(self.box_head(pooled))
+        images, rows = rois.shape[:2]
+        kinds = self.classes + 1
+        return (
+            F.reshape(logits, (images, rows, kinds)),
+            F.reshape(offsets, (images, rows, kinds, 4)),
+        )
+
+    # --- training ---
+
+    def draw(
+        self, proposals: Proposals, boxes: Var, labels: Var, box_count: Var, key: Var
+    ) -> Drawn:
+        """A balanced sample of the proposals and the true boxes themselves."""
+        c = self.config
+        every = F.concat([proposals.boxes, boxes], 1)
+        found, _ = F.match_boxes(every, boxes, box_count, high=c.iou, low=c.iou)
+        rows = proposals.boxes.shape[1], boxes.shape[1]
+        valid = F.concat([first_rows(rows[0], proposals.count), first_rows(rows[1], box_count)], 1)
+        matches = F.where(valid, found, constant(np.int32(IGNORED)))
+        index, positives, total = F.sample(matches, key, c.samples, c.positive, salt=SALT)
+        truth = F.maximum(F.take_along_axis(matches, index, 1), 0)
+        is_object = first_rows(c.samples, positives)
+        label = F.where(is_object, F.take_along_axis(labels, truth, 1), constant(np.int32(0)))
+        rois = F.batched_gather(every, index)
+        return Drawn(rois, F.batched_gather(boxes, truth), label, positives, total)
+
+    def losses(self, features: Sequence[Var], drawn: Drawn) -> dict[str, Var]:
+        """`loss_classifier`, `loss_box_reg`: sums divided by the number of drawn boxes."""
+        logits, offsets = self.predict(features, drawn.rois, drawn.total)
+        return self.losses_of(logits, offsets, drawn)
+
+    def losses_of(self, logits: Var, offsets: Var, drawn: Drawn) -> dict[str, Var]:
+        """The losses of predictions: logits [N, S, K + 1], offsets [N, S, K + 1, 4]."""
+        c = self.config
+        images, rows, kinds = logits.shape
+        used = F.cast(first_rows(rows, drawn.total), DType.float32)
+        count = F.cast(F.sum(drawn.total), DType.float32)
+        classifier = F.cross_entropy(
+            F.reshape(logits, (-1, kinds)),
+            F.reshape(drawn.labels, (-1,)),
+            F.reshape(used, (-1,)),
+            count=count,
+        )
+        most = min(rows, int(c.samples * c.positive))  # positives come first
+        of_class = F.batched_gather(
+            F.reshape(offsets[:, :most], (images * most, kinds, 4)),
+            F.reshape(drawn.labels[:, :most], (-1, 1)),
+        )
+        target = F.encode_boxes(drawn.truth[:, :most], drawn.rois[:, :most], c.weights)
+        weight = F.expand_dims(F.cast(first_rows(most, drawn.positives), DType.float32), 2)
+        regression = F.smooth_l1(
+            F.reshape(of_class, (images, most, 4)), target, weight, beta=c.beta, count=count
+        )
+        return {"loss_classifier": classifier, "loss_box_reg": regression}
+
+    # --- test ---
+
+    def detect(
+        self, features: Sequence[Var], proposals: Proposals, image_sizes: Var
+    ) -> dict[str, Var]:
+        """`boxes` [N, D, 4], `scores` [N, D], `labels` int32[N, D], `count` int32[N]."""
+        logits, offsets = self.predict(features, proposals.boxes, proposals.count)
+        return self.detections(logits, offsets, proposals, image_sizes)
+
+    def detections(
+        self, logits: Var, offsets: Var, proposals: Proposals, image_sizes: Var
+    ) -> dict[str, Var]:
+        """The final boxes of predictions on proposals: decoded, clipped, NMS in each class."""
+        c = self.config
+        images, rows, kinds = logits.shape
+        decoded = F.decode_boxes(offsets, proposals.boxes, c.weights)
+        clipped = F.clip_boxes(F.reshape(decoded, (images, rows * kinds, 4)), image_sizes)
+        boxes = F.reshape(F.reshape(clipped, (images, rows, kinds, 4))[:, :, 1:], (images, -1, 4))
+        valid = F.expand_dims(first_rows(rows, proposals.count), 2)
+        scores = F.where(valid, F.softmax(logits, -1)[:, :, 1:], -1.0)
+        scores = F.reshape(scores, (images, -1))
+        kind = np.tile(np.arange(1, kinds, dtype=np.int32), rows)
+        labels = constant(np.tile(kind, (images, 1)))
+        index, count = F.nms(
+            boxes,
+            scores,
+            labels,
+            rows=c.detections,
+            iou_threshold=c.nms_iou,
+            score_threshold=c.score,
+            min_size=c.min_size,
+        )
+        is_found = first_rows(c.detections, count)
+        return {
+            "boxes": F.batched_gather(boxes, index),
+            "scores": F.where(is_found, F.batched_gather(scores, index), 0.0),
+            "labels": F.where(is_found, F.batched_gather(labels, index), constant(np.int32(0))),
+            "count": count,
+        }
