@@ -153,13 +153,10 @@ def _types(kind: type) -> dict[str, Any]:
 
 
 def _options_field(kind: type) -> str | None:
-    """The field that takes the keys a section does not know, if it has one."""
-    for f in dataclasses.fields(kind):
-        if typing.get_origin(_types(kind)[f.name]) is Mapping or (
-            _types(kind)[f.name] is Mapping
-        ) or f.metadata.get("options"):  # fmt: skip
-            return f.name
-    return None
+    """The Mapping field that takes the keys a section does not know, if it has one."""
+    hints = _types(kind)
+    names = (f.name for f in dataclasses.fields(kind))
+    return next((name for name in names if typing.get_origin(hints[name]) is Mapping), None)
 
 
 def _takes_options(kind: type) -> bool:
