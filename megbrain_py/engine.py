@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from megbrain_py import _engine, debug
+from megbrain_py import debug
 from megbrain_py.dtypes import Array, TensorType
 from megbrain_py.errors import EngineError
 from megbrain_py.plan import Instruction, Plan
+
+debug.set_openmp_patience()
+from megbrain_py import _engine  # noqa: E402  (after the setting that OpenMP reads when loaded)
 
 _isa = debug.isa()
 if _isa is not None:
