@@ -18,6 +18,7 @@ class Config:
 
     num_classes: int = 1
     anchor_sizes: tuple[float, ...] = (8.0, 16.0)
+    canonical_scale: float = 64.0
     width: int = 4
     score: float = 0.9
 

@@ -139,12 +139,19 @@ def assemble(config: TrainConfig, show: Display) -> Trainer:
 
 
 def _model_options(config: TrainConfig, train: CocoDataset) -> dict[str, Any]:
-    """The options given, and anchor sizes from the data unless they were."""
+    """The options given, and anchor sizes from the data unless they were.
+
+    The scale that decides from which level a box is pooled grows with the anchors.
+    """
     options = dict(config.model.options)
-    levels = len(model_config(config.model.preset, options).anchor_sizes)
+    preset = model_config(config.model.preset, options)
     if "anchor_sizes" not in options:
         resize = Resize(config.data.short_side, config.data.long_side)
-        options["anchor_sizes"] = list(anchor_sizes(train, resize, levels))
+        sizes = anchor_sizes(train, resize, len(preset.anchor_sizes))
+        options["anchor_sizes"] = list(sizes)
+        if "canonical_scale" not in options:
+            scale = preset.canonical_scale * sizes[0] / preset.anchor_sizes[0]
+            options["canonical_scale"] = round(scale, 1)
     return options
 
 

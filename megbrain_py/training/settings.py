@@ -207,7 +207,10 @@ def _fill(kind: type[Any], values: Mapping[str, tuple[Any, str]], prefix: str) -
         elif key in values:
             value, where = values[key]
             chosen[f.name] = convert(value, declared, key, where, f.metadata)
-    return kind(**chosen)
+    try:
+        return kind(**chosen)
+    except ValueError as error:  # what the class itself refuses
+        raise DataError(f"config: {prefix}{error}") from None
 
 
 def convert(
