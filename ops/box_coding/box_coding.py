@@ -112,12 +112,8 @@ class DecodeBoxesBackward(Operator, kernel="decode_boxes_backward"):
         extent = np.exp(np.minimum(scaled, self.clamp)) * sides
         moved = (dy[..., :2] + dy[..., 2:]) * sides
         grown = np.where(scaled <= self.clamp, (dy[..., 2:] - dy[..., :2]) / 2 * extent, 0)
-<<<<<<< HEAD
         result: Array = np.concatenate([moved, grown], -1) / weights
         return result
-=======
-        return np.concatenate([moved, grown], -1) / weights
->>>>>>> 170d04c (Anchors, matching, sampling, box coding, NMS and stop_gradient)
 
 
 @dataclass(frozen=True)
@@ -143,12 +139,8 @@ class ClipBoxes(Operator, kernel="clip_boxes"):
     def reference(self, boxes: Array, image_sizes: Array) -> Array:
         limit = image_sizes[:, [1, 0, 1, 0]].astype(boxes.dtype)
         limit = limit.reshape(-1, *[1] * (boxes.ndim - 2), 4)
-<<<<<<< HEAD
         clipped: Array = np.minimum(np.maximum(boxes, 0), limit)
         return clipped
-=======
-        return np.minimum(np.maximum(boxes, 0), limit)
->>>>>>> 170d04c (Anchors, matching, sampling, box coding, NMS and stop_gradient)
 
 
 def encode_boxes(target: Var, boxes: Var, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Var:

@@ -28,11 +28,7 @@ def _inputs(images: int, rows: int) -> dict[str, Array]:
 
 
 _CLASSES = integers(2, 150, high=3, dtype="int32")
-<<<<<<< HEAD
 _GRID = np.array([[[x, 0, x + 9, 8] for x in range(40)]], np.float32)  # overlaps are fractions
-=======
-_GRID = np.array([[[x, 0, x + 6, 8] for x in range(40)]], np.float32)  # some overlap by exactly 1/2
->>>>>>> 170d04c (Anchors, matching, sampling, box coding, NMS and stop_gradient)
 
 CASES = [
     Case("one_class", _nms(), _inputs(2, 150), grad=()),
