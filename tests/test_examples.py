@@ -8,13 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from megbrain_py.data.digit_scenes import SceneStyle, make_digit_scenes
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-def _run(name: str, seconds: float) -> str:
+def _run(name: str, seconds: float, *words: object) -> str:
     """The output of an example, run as a user would run it."""
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name)],
+        [sys.executable, str(EXAMPLES / name), *map(str, words)],
         capture_output=True, text=True, timeout=seconds, cwd=EXAMPLES.parent, check=False,
         env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
     )  # fmt: skip
@@ -31,3 +33,15 @@ def test_write_an_operator() -> None:
     printed = _run("write_an_operator.py", 120)
     assert "3 cases and 1 error hold" in printed
     assert "loss 99307, gradient 1.0" in printed
+
+
+def test_train_detector(tmp_path: Path) -> None:
+    train, val = make_digit_scenes(tmp_path / "data", 8, 4, style=SceneStyle(size=64))
+    printed = _run(
+        "train_detector.py", 120, train, val, tmp_path / "run", "steps=3", "batch_size=4",
+        "data.short_side=64", "model.fpn_channels=16", "model.roi.hidden=32",
+    )  # fmt: skip
+    assert "3 steps, AP50 0." in printed
+    assert "'boxes': (4, 50, 4)" in printed
+    assert "bbox AP50" in printed
+    assert (tmp_path / "run" / "curves.png").exists()
