@@ -51,6 +51,6 @@ PRESETS = {
             post_nms_test=100,
             samples=64,
         ),
-        roi=RoIHeadsConfig(samples=64, hidden=256, detections=50),
+        roi=RoIHeadsConfig(samples=64, positive=0.5, hidden=256, detections=50),
     ),
 }
