@@ -101,9 +101,9 @@ class RoIHeads(nn.Module):
         self.box_head = BoxHead(channels * config.pool**2, config.hidden, rng)
         self.box_predictor = BoxPredictor(config.hidden, classes, rng)
 
-    def predict(self, features: Sequence[Var], rois: Var, count: Var) -> tuple[Var, Var]:
-        """Logits [N, R, K + 1] and offsets [N, R, K + 1, 4] for boxes [N, R, 4]."""
-        pooled = F.roi_align(
+    def pooled(self, features: Sequence[Var], rois: Var, count: Var) -> Var:
+        """[N * R, C, p, p] for boxes [N, R, 4], zeros for those beyond the count int32[N]."""
+        return F.roi_align(
             features[: len(self.scales)],
             rois,
             count,
@@ -112,7 +112,10 @@ class RoIHeads(nn.Module):
             sampling_ratio=self.config.sampling_ratio,
             canonical_scale=self.canonical_scale,
         )
-        logits, offsets = self.box_predictor(self.box_head(pooled))
+
+    def predict(self, features: Sequence[Var], rois: Var, count: Var) -> tuple[Var, Var]:
+        """Logits [N, R, K + 1] and offsets [N, R, K + 1, 4] for boxes [N, R, 4]."""
+        logits, offsets = self.box_predictor(self.box_head(self.pooled(features, rois, count)))
         images, rows = rois.shape[:2]
         kinds = self.classes + 1
         return (

@@ -101,7 +101,8 @@ def match_boxes(
     its own best match whatever the thresholds; ties all count, overlaps of 0 do not.
     An image without true boxes is all background. The second result is the largest overlap.
     Memory: a few numbers a true box; the matrix of overlaps is never stored.
-    Semantics: torchvision's Matcher.
+    Semantics: torchvision's Matcher; there a true box that overlaps nothing ties with every box,
+    at 0, and makes all of them positive.
     """
     counts = [count] if box_count is None else [count, box_count]
     op = MatchBoxes(float(high), float(low), bool(allow_low_quality))
