@@ -69,7 +69,10 @@ def make_model(preset: str, options: Mapping[str, Any], classes: int, seed: int)
 
     config = model_config(preset, {**options, "num_classes": classes})
     nn.init.seed(seed)
-    return faster_rcnn.FasterRCNN(config)
+    try:
+        return faster_rcnn.FasterRCNN(config)
+    except ValueError as error:  # a backbone that is unknown or has too few stages
+        raise DataError(f"config: model: {error}") from None
 
 
 def load_trained(path: str | Path, which: str = "best") -> Trained:

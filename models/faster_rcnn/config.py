@@ -31,6 +31,8 @@ class FasterRCNNConfig:
     def __post_init__(self) -> None:
         if self.num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, is {self.num_classes}")
+        if self.norm not in ("batch", "frozen"):
+            raise ValueError(f"norm must be 'batch' or 'frozen', is {self.norm!r}")
         if len(self.anchor_sizes) not in (4, 5):
             raise ValueError(
                 f"anchor_sizes must have 4 sizes (P2..P5) or 5 (with P6), has {self.anchor_sizes}"

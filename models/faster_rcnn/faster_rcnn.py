@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from megbrain_py import nn
+from megbrain_py.errors import GraphError
 from megbrain_py.graph import Var
 from megbrain_py.models.faster_rcnn.config import FasterRCNNConfig
 from megbrain_py.models.faster_rcnn.roi_heads import RoIHeads
@@ -13,6 +14,8 @@ from megbrain_py.models.resnet import resnet
 from megbrain_py.models.rpn import RPN
 from megbrain_py.nn.init import RandomLike, generator
 
+STAGES = 4  # C2..C5
+
 
 class Backbone(nn.Module):
     """images float32 [N, 3, H, W] -> pyramid levels, finest first."""
@@ -20,10 +23,21 @@ class Backbone(nn.Module):
     def __init__(self, config: FasterRCNNConfig, rng: RandomLike) -> None:
         self.body = resnet(config.backbone, classes=0, norm=config.norm, rng=rng)
         channels = list(self.body.channels.values())
+        if len(channels) != STAGES:
+            raise ValueError(
+                f"backbone {config.backbone!r} has the stages {', '.join(self.body.channels)}; "
+                "the pyramid needs C2..C5"
+            )
         has_extra = len(config.anchor_sizes) > len(channels)
         self.fpn = FPN(channels, config.fpn_channels, extra_level=has_extra, rng=rng)
 
     def forward(self, images: Var) -> list[Var]:
+        stride = list(self.body.strides.values())[-1]
+        if images.rank != 4 or images.shape[2] % stride or images.shape[3] % stride:
+            raise GraphError(
+                f"FasterRCNN: images must be [N, 3, H, W] with H and W multiples of {stride} "
+                f"(pad right and bottom), have shape {images.shape}"
+            )
         levels: list[Var] = self.fpn(list(self.body.stages(images).values()))
         return levels
 

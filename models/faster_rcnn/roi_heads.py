@@ -12,7 +12,7 @@ from megbrain_py import nn
 from megbrain_py.dtypes import DType
 from megbrain_py.graph import Var, constant
 from megbrain_py.models.rpn import Proposals
-from megbrain_py.models.rpn.rpn import first_rows
+from megbrain_py.models.rpn.rpn import check_numbers, first_rows
 from megbrain_py.nn.init import RandomLike, generator, normal
 
 SALT = 2  # of the random draw of boxes
@@ -39,6 +39,12 @@ class RoIHeadsConfig:
     nms_iou: float = 0.5
     min_size: float = 1e-2
     detections: int = 100
+
+    def __post_init__(self) -> None:
+        counts = ("samples", "hidden", "pool", "detections")
+        check_numbers("roi", self, counts, ("positive", "iou", "nms_iou"))
+        if min(self.weights) <= 0:
+            raise ValueError(f"roi: weights must be positive, are {self.weights}")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,26 @@ class RPNConfig:
     high: float = 0.7
     low: float = 0.3
     beta: float = 1 / 9
+
+    def __post_init__(self) -> None:
+        counts = ("pre_nms_train", "pre_nms_test", "post_nms_train", "post_nms_test", "samples")
+        check_numbers("rpn", self, counts, ("positive", "nms_iou"))
+        if not 0 <= self.low <= self.high <= 1:
+            raise ValueError(
+                f"rpn: 0 <= low <= high <= 1 must hold, are low {self.low}, high {self.high}"
+            )
+
+
+def check_numbers(part: str, config: Any, counts: Sequence[str], fractions: Sequence[str]) -> None:
+    """Raise ValueError unless these counts are at least 1, these fractions in 0..1, beta >= 0."""
+    for name in counts:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{part}: {name} must be at least 1, is {getattr(config, name)}")
+    for name in fractions:
+        if not 0 <= getattr(config, name) <= 1:
+            raise ValueError(f"{part}: {name} must be in 0..1, is {getattr(config, name)}")
+    if config.beta < 0:
+        raise ValueError(f"{part}: beta must not be negative, is {config.beta}")
 
 
 @dataclass(frozen=True)
