@@ -13,7 +13,7 @@ from golden_detector import recipe
 
 import megbrain_py as mb
 from megbrain_py import functional as F
-from megbrain_py.errors import DataError, GraphError
+from megbrain_py.errors import DataError, EngineError, GraphError
 from megbrain_py.models.faster_rcnn import PRESETS, FasterRCNN, FasterRCNNConfig, RoIHeadsConfig
 from megbrain_py.models.rpn import RPNConfig
 from megbrain_py.training.detector import make_model
@@ -195,7 +195,7 @@ def _rows_are_right(found: Batch, sizes: np.ndarray) -> None:
         assert np.isfinite(boxes).all()
         assert (np.diff(scores[:count]) <= 0).all() and (scores[:count] > CONFIG.roi.score).all()
         assert ((labels[:count] >= 1) & (labels[:count] <= KINDS)).all()
-        assert not scores[count:].any() and not labels[count:].any()
+        assert not (scores[count:].any() or labels[count:].any() or boxes[count:].any())
         assert (boxes[:count] >= 0).all()
         assert (boxes[:count] <= np.array([width, height, width, height])).all()
         sides = boxes[:count, 2:] - boxes[:count, :2]
@@ -236,7 +236,38 @@ def test_a_high_threshold_leaves_nothing() -> None:
     found = mb.compile(_model(config).detect(mb.placeholder("images", (1, 3, 64, 96)), sizes))
     ours = found(images=batch["images"], image_sizes=batch["image_sizes"])
     assert ours["count"].tolist() == [0]
-    assert not ours["scores"].any() and not ours["labels"].any()
+    assert not any(ours[name].any() for name in ("boxes", "scores", "labels"))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_broken_image_harms_only_itself(value: float) -> None:
+    """It gives no boxes; in training every loss shows it, for the guard to see."""
+    batch = _batch([3, 5])
+    whole = _detecting(2)(**{name: batch[name] for name in ("images", "image_sizes")})
+    batch["images"][0, 1, 7, 9] = value
+    found = _detecting(2)(**{name: batch[name] for name in ("images", "image_sizes")})
+    assert found["count"].tolist() == [0, whole["count"][1]]
+    assert all(np.array_equal(found[name][1], whole[name][1]) for name in ("boxes", "scores"))
+    _rows_are_right(found, batch["image_sizes"])
+    losses = _training(2)(**batch)
+    assert all(np.isnan(losses[name]) for name in LOSSES)
+
+
+def test_true_boxes_that_are_none() -> None:
+    """Without area, outside of the image, not a number, more than there are rows: no harm."""
+    batch = _batch([3, 5])
+    batch["boxes"][0, :2] = [[10, 10, 10, 20], [np.nan] * 4]
+    batch["boxes"][1, :2] = [[-50, -50, -20, -20], [500, 500, 600, 600]]
+    assert _is_finite(_training(2)(**batch))
+    batch["box_count"][:] = 100, -1
+    assert _is_finite(_training(2)(**batch))
+
+
+def test_a_label_beyond_the_classes_is_an_error() -> None:
+    batch = _batch([3, 5])
+    batch["labels"][:, :5] = KINDS + 4
+    with pytest.raises(EngineError, match=f"label {KINDS + 4} of row .* is not one of 6 classes"):
+        _training(2)(**batch)
 
 
 # --- configuration ---

@@ -85,7 +85,7 @@ class FasterRCNN(nn.Module):
 
     def detect(self, images: Var, image_sizes: Var) -> dict[str, Var]:
         """`boxes` float32[N, D, 4] in pixels of the padded images, best first; `scores` [N, D];
-        `labels` int32[N, D]; the first `count` int32[N] rows are valid."""
+        `labels` int32[N, D]; the first `count` int32[N] rows are valid, the others hold zeros."""
         levels: Sequence[Var] = self.backbone(images)
         found = self.rpn.candidates(levels, _size(images))
         proposals = self.rpn.proposals(found, image_sizes, training=False)

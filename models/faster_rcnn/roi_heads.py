@@ -182,7 +182,10 @@ class RoIHeads(nn.Module):
     def detect(
         self, features: Sequence[Var], proposals: Proposals, image_sizes: Var
     ) -> dict[str, Var]:
-        """`boxes` [N, D, 4], `scores` [N, D], `labels` int32[N, D], `count` int32[N]."""
+        """`boxes` [N, D, 4], `scores` [N, D], `labels` int32[N, D], `count` int32[N].
+
+        Rows beyond the count hold zeros.
+        """
         logits, offsets = self.predict(features, proposals.boxes, proposals.count)
         return self.detections(logits, offsets, proposals, image_sizes)
 
@@ -211,7 +214,7 @@ class RoIHeads(nn.Module):
         )
         is_found = first_rows(c.detections, count)
         return {
-            "boxes": F.batched_gather(boxes, index),
+            "boxes": F.where(F.expand_dims(is_found, 2), F.batched_gather(boxes, index), 0.0),
             "scores": F.where(is_found, F.batched_gather(scores, index), 0.0),
             "labels": F.where(is_found, F.batched_gather(labels, index), constant(np.int32(0))),
             "count": count,
