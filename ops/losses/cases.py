@@ -46,7 +46,7 @@ CASES += [
     Case("cross_entropy_mask", F.cross_entropy,
          {"logits": normal(9, 5), "labels": _labels(9, 5), "weight": _mask(9)}),
     Case("cross_entropy_count", _counted(F.cross_entropy),
-         {"x": normal(9, 21), "t": _labels(9, 21), "w": _mask(9), "n": np.float32(4)},
+         {"x": normal(9, 21), "t": _labels(9, 21), "w": _mask(9), "n": np.array(4, np.float32)},
          grad=("x", "w")),
     Case("cross_entropy_large", lambda x, t: F.cross_entropy(x, t, reduction="none"),
          {"x": normal(8, 6, scale=1e4), "t": _labels(8, 6)}, grad=()),
@@ -68,7 +68,7 @@ for _name, _loss in {
     ]  # fmt: skip
     CASES += [
         Case(f"{_name}_count", _counted(_loss),
-             {"x": normal(6, 4), "t": _mask(6, 4), "w": _mask(6, 1), "n": np.float32(7)},
+             {"x": normal(6, 4), "t": _mask(6, 4), "w": _mask(6, 1), "n": np.array(7, np.float32)},
              grad=("x", "w")),
         Case(f"{_name}_empty", lambda x, t, f=_loss: f(x, t, reduction="sum"),
              {"x": normal(0, 4), "t": normal(0, 4)}, grad=()),
