@@ -38,6 +38,14 @@ class Function:
         self._outputs = {name: plan.slots[slot].type for name, slot in plan.fetches.items()}
         self._borrowed: dict[str, Array] = {}
 
+    def __repr__(self) -> str:
+        made = ", ".join(f"{name}: {type}" for name, type in self._outputs.items()) or "updates"
+        taken = ", ".join(f"{name}: {type}" for name, type in self._inputs.items())
+        return (
+            f"Function({taken}) -> {made}; {len(self.plan.instructions)} instructions, "
+            f"{self.peak_bytes:,} bytes of scratch memory"
+        )
+
     @property
     def peak_bytes(self) -> int:
         """Bytes of scratch memory that a run takes; parameters are `plan.state_bytes`."""

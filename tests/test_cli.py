@@ -188,6 +188,40 @@ def test_eval_and_predict_refuse(
     assert "not a whole safetensors file" in failing(capsys, "eval", str(run))
 
 
+def test_predict_leaves_out_what_is_no_picture(
+    detector: None, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert main(["train", *settings(data, run, "steps=1")]) == 0
+    cut = data / "images" / "p3.png"
+    cut.write_bytes(cut.read_bytes()[:900])
+    assert main(["predict", str(run), str(data / "images"), "-o", str(out)]) == 1
+    said = capsys.readouterr()
+    assert "left out" in said.err and "p3.png" in said.err
+    assert "5 pictures" in said.out
+    assert len(list(out.glob("*.png"))) == 5
+    found = json.loads((out / "predictions.json").read_text())
+    assert [Path(image["file_name"]).name for image in found["images"]] == [
+        "p1.png", "p2.png", "p4.png", "p5.png", "p6.png"
+    ]  # fmt: skip
+    assert "none of 1 pictures can be read" in failing(capsys, "predict", str(run), str(cut))
+
+
+def test_resume_is_told_in_several_ways(
+    detector: None, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(["train", *settings(data, run, "steps=2")]) == 0
+    assert main(["train", "--resume", str(run), "steps=3"]) == 0
+    assert main(["train", f"output={run}", "steps=4", "--resume"]) == 0
+    assert main(["train", "--resume", str(run / "config.toml"), "steps=5"]) == 0
+    assert "resuming after step 4 of 5" in capsys.readouterr().out
+    assert "is at step 5 already" in failing(capsys, "train", "--resume", str(run), "steps=3")
+    assert "no run's folder" in failing(capsys, "train", "--resume", str(tmp_path / "none"))
+    with_file = failing(capsys, "train", "--resume", str(run), "my.toml")
+    assert "leave my.toml away" in with_file
+
+
 def test_check_data(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = data / "annotations" / "val.json"
     assert main(["check-data", str(file)]) == 0

@@ -51,21 +51,24 @@ def _progress(done: int, total: int) -> None:
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Write pictures with boxes, and predictions.json (COCO results with a list of images)."""
+    """Write pictures with boxes, and predictions.json (COCO results with a list of images).
+
+    A file that is no readable picture is named and left out; the exit code is then 1.
+    """
     from megbrain_py.training.detector import Detecting, detect_all, load_trained
 
     trained = load_trained(arguments.model, arguments.checkpoint)
-    files = find_pictures(arguments.pictures)
+    every = find_pictures(arguments.pictures)
+    dataset, files = _dataset_of(every, trained)
     output = Path(arguments.output)
     output.mkdir(parents=True, exist_ok=True)
-    dataset = _dataset_of(files, trained)
     loader = trained.input.loader(dataset, min(_BATCH, len(files)))
     found = detect_all(Detecting(trained.model), loader, progress=_progress)
     _draw_all(found, files, output, arguments.score)
     drawn = sum(r["score"] >= arguments.score for r in found.results)
     print(f"{len(files)} pictures, {drawn} objects with a score of {arguments.score:g} and more")
     print(f"written: {output}/*.png, {_write_json(found, files, output)}")
-    return 0
+    return 0 if len(files) == len(every) else 1
 
 
 def find_pictures(places: list[str]) -> list[Path]:
@@ -83,19 +86,30 @@ def find_pictures(places: list[str]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def _dataset_of(files: Sequence[Path], trained: Trained) -> CocoDataset:
-    """Pictures without annotations as a data set; ids 1, 2, ..."""
+def _dataset_of(files: Sequence[Path], trained: Trained) -> tuple[CocoDataset, list[Path]]:
+    """Pictures without annotations as a data set, ids 1, 2, ..., and the files that can be read.
+
+    DataError when none can.
+    """
     from megbrain_py.data import Category, CocoDataset, ImageEntry
     from megbrain_py.data.images import open_rgb
 
-    entries = []
-    for number, file in enumerate(files, 1):
-        picture = open_rgb(file)
-        entry = ImageEntry(number, str(file.resolve()), picture.height, picture.width, ())
-        entries.append(entry)
+    entries: list[ImageEntry] = []
+    readable: list[Path] = []
+    for file in files:
+        try:
+            picture = open_rgb(file)
+        except DataError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        readable.append(file)
+        path = str(file.resolve())
+        entries.append(ImageEntry(len(readable), path, picture.height, picture.width, ()))
+    if not readable:
+        raise DataError(f"none of {len(files)} pictures can be read")
     classes = zip(trained.category_ids, trained.class_names, strict=True)
     categories = tuple(Category(key, n, name) for n, (key, name) in enumerate(classes, 1))
-    return CocoDataset(Path("(pictures)"), Path("/"), categories, tuple(entries))
+    return CocoDataset(Path("(pictures)"), Path("/"), categories, tuple(entries)), readable
 
 
 def _draw_all(found: Detections, files: Sequence[Path], output: Path, least: float) -> None:

@@ -23,11 +23,18 @@ def train(words: Sequence[str], resume: str | None, *, show: bool = False) -> in
     if len(files) > 1:
         raise DataError(f"expected one configuration file, found {' and '.join(files)}")
     file = Path(files[0]) if files else None
+    if resume and (resume.endswith(".toml") or "=" in resume):
+        # `--resume CONFIG.toml` and `--resume key=value`: the word is no run, but a setting
+        return train([*words, resume], "", show=show)
     if resume:  # the run's own configuration; settings may lengthen it
         if file is not None:
             raise DataError(f"--resume {resume} reads {resume}/{CONFIG_FILE}: leave {file} away")
         file = Path(resume) / CONFIG_FILE
+        if not file.is_file():
+            raise DataError(f"--resume {resume}: no run's folder: it has no {CONFIG_FILE}")
     config = settings.read(TrainConfig, file, overrides)
+    if resume == "" and file is None and not config.data.train:
+        return train(words, config.output, show=show)  # only output= says which run
     if resume:
         config = replace(config, output=resume)
     if show:

@@ -289,6 +289,11 @@ class Trainer:
                 f"train: the checkpoint was made with seed {found.seed}, the configuration says "
                 f"{self.config.seed}"
             )
+        if found.step > self.parts.steps:
+            raise DataError(
+                f"train: {self.folder} is at step {found.step} already, the configuration asks for "
+                f"{self.parts.steps}; more steps= go on from there, another output= starts anew"
+            )
         for text in _changes(found.config, settings.flat(self.config)):
             self.show.message(f"changed since the checkpoint: {text}")
         load_state(self.parts.model.named_state(), found.model, "checkpoint")
