@@ -13,6 +13,8 @@ import pytest
 import megbrain_py as mb
 from megbrain_py import debug
 from megbrain_py import functional as F
+from megbrain_py.training import settings
+from megbrain_py.training.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,6 +23,28 @@ def test_readme_shows_the_example() -> None:
     shown = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert shown is not None
     assert shown[1] == (ROOT / "examples" / "define_and_compile.py").read_text()
+
+
+def test_training_page_names_real_settings() -> None:
+    settings_file = re.search(r"```toml\n(.*?)```", _text("training.md"), re.DOTALL)
+    assert settings_file is not None
+    known = set(settings.all_keys(TrainConfig))
+    keys = set(re.findall(r"`((?:data|optimizer)\.\w+)", _text("training.md")))
+    assert keys and keys <= known
+    section = ""
+    for line in settings_file[1].splitlines():
+        section = f"{line.strip('[]')}." if line.startswith("[") else section
+        if " = " in line:
+            assert section + line.split(" = ")[0] in known, line
+
+
+def test_readme_commands_are_accepted() -> None:
+    """Every word `key=` of the README's training is a setting; every command exists."""
+    shown = re.search(r"```\nmegbrain check-data(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert shown is not None
+    assert set(re.findall(r"([a-z_.]+)=", shown[1])) <= set(settings.all_keys(TrainConfig))
+    commands = set(re.findall(r"^megbrain ([a-z-]+)", "megbrain check-data" + shown[1], re.M))
+    assert commands == {"check-data", "train", "eval", "predict", "info", "test-op"}
 
 
 def _read(folder: str, pattern: str, *kinds: str) -> set[str]:
@@ -136,3 +160,7 @@ def test_links_of_documents_lead_somewhere() -> None:
     for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([\w./]+)\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_a_function_prints_itself() -> None:
+    assert repr(_compiled()).startswith("Function(a: float32[3,4]) -> y: float32[3,4]; ")

@@ -21,11 +21,15 @@ else:  # pragma: no cover
 
 Config = TypeVar("Config")
 
+_AS_NEAR = 0.1  # a second name is suggested when it is nearly as like as the first
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """ "; did you mean x?" for a mistyped name, or the names there are."""
     known = sorted(known)
     found = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+    near = [difflib.SequenceMatcher(None, name, k).ratio() for k in found]
+    found = [k for k, ratio in zip(found, near, strict=True) if ratio > near[0] - _AS_NEAR]
     if not found:  # the right word in the wrong section
         last = name.rpartition(".")[2]
         found = [k for k in known if k.rpartition(".")[2] == last]
