@@ -9,6 +9,7 @@
 #include "mb/executable.h"
 #include "mb/parallel.h"
 #include "mb/registry.h"
+#include "mb/threads.h"
 
 namespace py = pybind11;
 
@@ -154,6 +155,7 @@ PYBIND11_MODULE(_engine, module) {
   module.def("arena_bytes", [] { return Arena::scratch().size(); });
   module.def("num_threads", &num_threads);
   module.def("set_num_threads", &set_num_threads);
+  module.def("set_default_num_threads", &set_default_num_threads);
   module.def("isa", [] { return std::string(isa_name(isa_in_use())); });
   module.def("choose_isa", [](const std::string& name) { choose_isa(name); });
   module.def("onednn_version", &onednn_version);

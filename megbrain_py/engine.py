@@ -20,7 +20,7 @@ if _isa is not None:
         raise EngineError(f"MB_ISA={_isa}: {error}") from None
 _threads = debug.num_threads()
 if _threads is not None:
-    _engine.set_num_threads(_threads)
+    _engine.set_default_num_threads(_threads)
 
 
 def workspace_bytes(

@@ -71,6 +71,7 @@ auto with_title(const std::string& title, const Work& work) {
 
 std::size_t query_workspace(const InstructionSpec& instruction, const std::vector<Tensor>& inputs,
                             const std::vector<Tensor>& outputs) {
+  num_threads();  // the first call in a thread sets its OpenMP team, for which oneDNN plans
   return with_title(title_of(instruction), [&]() -> std::size_t {
     const Kernel& kernel = find_kernel(instruction.kernel, Device::kCpu);
     if (kernel.workspace == nullptr) return 0;
@@ -80,6 +81,7 @@ std::size_t query_workspace(const InstructionSpec& instruction, const std::vecto
 
 Executable::Executable(const PlanSpec& plan, const std::vector<StateBlock>& state)
     : scratch_bytes_(plan.scratch_bytes) {
+  num_threads();  // see query_workspace
   Arena& arena = Arena::scratch();
   const std::scoped_lock lock(arena.mutex());
   arena.reserve(plan.scratch_bytes);
@@ -124,6 +126,7 @@ void Executable::run(const std::map<std::string, Tensor>& feeds,
     MB_ISA::relayout(feed->second, slot);
   }
 
+  num_threads();  // see query_workspace
   Stream stream;
   std::size_t index = 0;
   try {

@@ -3,6 +3,10 @@
 
 #include <sched.h>
 
+#include <atomic>
+
+#include "mb/threads.h"
+
 namespace mb {
 namespace {
 int usable_cpus() {
@@ -15,12 +19,18 @@ int& chosen() {
   thread_local int count = 0;  // each logical rank (a thread) has its own team
   return count;
 }
+std::atomic<int>& process_default() {
+  static std::atomic<int> count = usable_cpus();
+  return count;
+}
 }  // namespace
 
 int num_threads() {
-  if (chosen() == 0) chosen() = usable_cpus();
+  if (chosen() == 0) set_num_threads(process_default());
   return chosen();
 }
+
+void set_default_num_threads(int count) { process_default() = std::max(1, count); }
 
 void set_num_threads(int count) {
   chosen() = std::max(1, count);
