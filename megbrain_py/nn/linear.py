@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from megbrain_py import functional as F
 from megbrain_py.dtypes import Array
 from megbrain_py.graph import Var
@@ -15,7 +17,7 @@ _TORCH_SLOPE = math.sqrt(5.0)  # torch's default: uniform in +-1/sqrt(fan_in)
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else value
+    return (value, value) if isinstance(value, (int, np.integer)) else value
 
 
 def _bias(size: int, fan_in: int, rng: init.RandomLike) -> Array:

@@ -85,7 +85,7 @@ class LayerNorm(Module):
     """Normalises over the last axes, whose sizes are `shape`."""
 
     def __init__(self, shape: int | Sequence[int], *, eps: float = 1e-5) -> None:
-        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+        sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
         self.weight = Parameter(np.ones(sizes, np.float32))
         self.bias = Parameter(np.zeros(sizes, np.float32))
         self.eps = eps

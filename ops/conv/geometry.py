@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
+import numpy as np
+
 from megbrain_py.errors import GraphError, require
 from megbrain_py.graph import user_origin
 
@@ -19,7 +21,9 @@ def refuse(operator: str, message: str) -> GraphError:
 
 def pair(operator: str, name: str, value: int | Sequence[int]) -> Pair:
     """(vertical, horizontal) from one integer or two."""
-    listed = (value, value) if isinstance(value, int) else tuple(int(n) for n in value)
+    listed = (
+        (value, value) if isinstance(value, (int, np.integer)) else tuple(int(n) for n in value)
+    )
     if len(listed) != 2:
         raise refuse(operator, f"{name} must be an integer or a pair, is {value!r}")
     return listed[0], listed[1]
@@ -27,7 +31,9 @@ def pair(operator: str, name: str, value: int | Sequence[int]) -> Pair:
 
 def padding4(operator: str, value: int | Sequence[int]) -> Padding:
     """(top, bottom, left, right) from one integer, (vertical, horizontal), or all four."""
-    listed = (value, value) if isinstance(value, int) else tuple(int(n) for n in value)
+    listed = (
+        (value, value) if isinstance(value, (int, np.integer)) else tuple(int(n) for n in value)
+    )
     if len(listed) == 2:
         return listed[0], listed[0], listed[1], listed[1]
     if len(listed) != 4:

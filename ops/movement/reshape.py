@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from megbrain_py.dtypes import Array, Shape, TensorType
 from megbrain_py.errors import GraphError, require
 from megbrain_py.graph import Node, Operator, Var, describe, user_origin
@@ -90,7 +92,7 @@ def squeeze(x: Var, axes: Sequence[int] | int | None = None) -> Var:
     if axes is None:
         chosen = [a for a, n in enumerate(x.shape) if n == 1]
     else:
-        listed = [axes] if isinstance(axes, int) else list(axes)
+        listed = [axes] if isinstance(axes, (int, np.integer)) else list(axes)
         chosen = [axis_of("squeeze", x, a) for a in listed]
     for a in chosen:
         if x.shape[a] != 1:

@@ -135,7 +135,7 @@ def _sliced(x: Var, positions: Sequence[range]) -> Var:
 
 def flip(x: Var, axes: Sequence[int] | int) -> Var:
     """x with the order along these axes turned around. Any element type."""
-    listed = [axes] if isinstance(axes, int) else list(axes)
+    listed = [axes] if isinstance(axes, (int, np.integer)) else list(axes)
     chosen = {axis_of("flip", x, a) for a in listed}
     return _sliced(x, [range(n)[::-1] if a in chosen else range(n) for a, n in enumerate(x.shape)])
 

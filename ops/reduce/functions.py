@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
+import numpy as np
+
 from megbrain_py.dtypes import DType
 from megbrain_py.errors import GraphError
 from megbrain_py.graph import Var, describe, user_origin
@@ -112,7 +114,7 @@ def normal_axes(name: str, x: Var, axes: Axes) -> tuple[int, ...]:
     """Axes counted from the front, sorted, once each; GraphError for one that x has not."""
     if axes is None:
         return tuple(range(x.rank))
-    listed = (axes,) if isinstance(axes, int) else tuple(axes)
+    listed = (axes,) if isinstance(axes, (int, np.integer)) else tuple(axes)
     for a in listed:
         if not -x.rank <= a < x.rank:
             raise GraphError(

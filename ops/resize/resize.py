@@ -78,7 +78,9 @@ def resize(
         raise _refuse("give either size or scale")
     source = (x.shape[2], x.shape[3])
     if size is not None:
-        wanted = (size, size) if isinstance(size, int) else tuple(int(n) for n in size)
+        wanted = (
+            (size, size) if isinstance(size, (int, np.integer)) else tuple(int(n) for n in size)
+        )
         if len(wanted) != 2 or min(*wanted, *source) < 1:
             raise _refuse(f"size must be one or two positive sizes, is {size!r} for {source}")
         target = (wanted[0], wanted[1])

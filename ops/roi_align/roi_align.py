@@ -207,7 +207,7 @@ def roi_align(
     Boxes get no gradient. Semantics: torchvision.ops.MultiScaleRoIAlign and roi_align.
     Source: He et al. 2017 (Mask R-CNN); Lin et al. 2017 (FPN).
     """
-    sizes = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    sizes = (size, size) if isinstance(size, (int, np.integer)) else (int(size[0]), int(size[1]))
     op = RoiAlign(
         sizes, int(sampling_ratio), bool(aligned), tuple(float(s) for s in scales),
         int(canonical_level), float(canonical_scale),
