@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
 
 from megbrain_py.dtypes import Array, DType, Layout, TensorType
 from megbrain_py.errors import GraphError, Mismatch
 
 VarLike: TypeAlias = "Var | float | int | bool | Array"
 
-_PACKAGE = str(Path(__file__).resolve().parent)
-_OPS = str(Path(_PACKAGE).parent / "ops")
+_HERE = Path(__file__).parent  # as Python was told to find it, and where it really is
+_FRAMEWORK = tuple(f"{p}{os.sep}" for p in (_HERE, _HERE.resolve(), _HERE.resolve().parent / "ops"))
+_MODELS = tuple(f"{p / 'models'}{os.sep}" for p in (_HERE, _HERE.resolve()))
 _serial = itertools.count()
-_replaced_order: list[int] = []  # while a pass rebuilds a node: that node's place
+# While a pass rebuilds a node: that node's place; while a gradient is made: its line. Each thread
+# builds its own graphs.
+_replaced_order: ContextVar[int | None] = ContextVar("megbrain_py_replaced_order", default=None)
+_origin_override: ContextVar[str | None] = ContextVar("megbrain_py_origin", default=None)
 
 
 Rewriter: TypeAlias = "Callable[[Node, tuple[Var, ...]], Sequence[Var] | None]"
@@ -75,10 +83,8 @@ class Operator(ABC):
         values: dict[str, Any] = {}
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
-            if isinstance(value, DType):
-                value = value.value
             if value is not None:
-                values[field.name] = value
+                values[field.name] = _plain(value)
         return values
 
     def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
@@ -143,6 +149,17 @@ class Operator(ABC):
         return f"{self.name}({', '.join(shown)})" if shown else self.name
 
 
+def _plain(value: Any) -> Any:
+    """An attribute as the engine reads it: no enums, no numpy scalars."""
+    if isinstance(value, DType):
+        return value.value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, tuple):
+        return tuple(_plain(item) for item in value)
+    return value
+
+
 class Node:
     """An operator applied to Vars, and the user's line that did it."""
 
@@ -157,8 +174,9 @@ class Node:
         # Program order. A node that a pass makes takes the place of the node it replaces.
         serial = next(_serial)
         place = serial
-        if _replaced_order:
-            place = max([_replaced_order[-1], *(v.node.order[0] for v in inputs)])
+        replaced = _replaced_order.get()
+        if replaced is not None:
+            place = max([replaced, *(v.node.order[0] for v in inputs)])
         self.order: tuple[int, int] = (place, serial)
         self.outputs = tuple(Var(self, index, t) for index, t in enumerate(types))
 
@@ -263,40 +281,36 @@ def _sugar(name: str, *operands: Any) -> Var:
 
 # --- making nodes ---------------------------------------------------------------------------------
 
-_origin_override: list[str] = []
 
-
-class origin_of:
-    """`with origin_of(node):` nodes made inside inherit that node's origin (gradients, passes)."""
-
-    def __init__(self, node: Node) -> None:
-        self.origin = node.origin
-
-    def __enter__(self) -> None:
-        _origin_override.append(self.origin)
-
-    def __exit__(self, *exc: object) -> None:
-        _origin_override.pop()
+@contextmanager
+def origin_of(node: Node) -> Iterator[None]:
+    """Nodes made inside inherit this node's origin (gradients, passes)."""
+    token = _origin_override.set(node.origin)
+    try:
+        yield
+    finally:
+        _origin_override.reset(token)
 
 
 @contextmanager
 def taking_place_of(node: Node) -> Iterator[None]:
     """Nodes made inside stand in program order where that node stands (passes)."""
-    _replaced_order.append(node.order[0])
+    token = _replaced_order.set(node.order[0])
     try:
         yield
     finally:
-        _replaced_order.pop()
+        _replaced_order.reset(token)
 
 
 def user_origin() -> str:
     """file:line of the nearest caller outside the framework's own files (models count as users)."""
-    if _origin_override:
-        return _origin_override[-1]
+    inherited = _origin_override.get()
+    if inherited is not None:
+        return inherited
     frame = sys._getframe(1)
     while frame.f_back is not None:
         path = frame.f_code.co_filename
-        if not path.startswith((_PACKAGE, _OPS)) or path.startswith(f"{_PACKAGE}/models"):
+        if not path.startswith(_FRAMEWORK) or path.startswith(_MODELS):
             break
         frame = frame.f_back
     return f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}"
