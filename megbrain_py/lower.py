@@ -218,14 +218,16 @@ class _Lowering:
                 continue
             types = [v.type for v in step.inputs], [v.type for v in step.outputs]
             placed: set[int] = set()  # outputs that have found a place
-            for o, i in step.node.op.may_overwrite(*types):
+            permits = step.node.op.may_overwrite(*types)
+            for o, i in permits:
                 old, new = self.storage[step.inputs[i]], self.storage[step.outputs[o]]
                 taken = {self.storage[v] for v in step.outputs}
-                others = [v for v in step.inputs if self.storage[v] is old]
+                same = [k for k, v in enumerate(step.inputs) if self.storage[v] is old]
                 fits = (
                     old.state is None and new.state is None and old.size == new.size
                     and last[old] is step and old not in kept and old not in taken
-                    and all(v.type == step.inputs[i].type for v in others)
+                    and all((o, k) in permits for k in same)
+                    and all(step.inputs[k].type == step.inputs[i].type for k in same)
                 )  # fmt: skip
                 if o in placed or not fits:
                     continue

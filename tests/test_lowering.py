@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
@@ -156,3 +159,27 @@ def test_a_building_function_is_compiled_once_per_signature() -> None:
     assert double.compilations == 3
     double(x=np.ones(2))  # was evicted by size 4
     assert double.compilations == 4
+
+
+@dataclass(frozen=True)
+class _Difference(mb.Operator, kernel="sub"):
+    """a - b, which may be written over a only: stands for kernels that read b more than once."""
+
+    def infer(self, a: mb.TensorType, b: mb.TensorType) -> mb.TensorType:
+        return a
+
+    def may_overwrite(
+        self, inputs: Sequence[mb.TensorType], outputs: Sequence[mb.TensorType]
+    ) -> Sequence[tuple[int, int]]:
+        return [(0, 0)]
+
+
+def test_an_input_used_twice_is_overwritten_only_if_both_uses_permit() -> None:
+    x = mb.placeholder("x", (64,))
+    once = mb.compile(_Difference()(x + 1.0, x))
+    twice = mb.compile(_Difference()(x + 1.0, x + 1.0))
+    assert once.peak_bytes == 2 * 64 * 4
+    assert twice.peak_bytes == 2 * 64 * 4, "the output has storage of its own"
+    value = np.arange(64, dtype=np.float32)
+    assert (once(x=value)["output"] == 1).all()
+    assert (twice(x=value)["output"] == 0).all()
