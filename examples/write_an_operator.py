@@ -3,8 +3,9 @@
 log cosh x is a smooth |x|. Written naively, exp overflows at x = 90; its gradient is simply tanh x,
 which automatic differentiation of the stable formula would not find. So it becomes an operator: one
 node in the graph, with its own rule. `simplify` gives the Vars with the same values that the engine
-has kernels for; the fold pass puts them in its place. (A kernel of its own needs a C++ file in a
-room: docs/add_an_operator.md.)
+has kernels for; the fold pass puts them in its place, so this operator needs that pass: with
+MB_PASSES=-fold it stays in the graph and loading says that it has no kernel. (A kernel of its own
+needs a C++ file in a room: docs/add_an_operator.md.)
 """
 
 import math
