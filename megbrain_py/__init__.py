@@ -24,6 +24,7 @@ from megbrain_py.graph import Operator as Operator
 from megbrain_py.graph import Var as Var
 from megbrain_py.graph import constant as constant
 from megbrain_py.graph import placeholder as _placeholder
+from megbrain_py.graph import user_origin
 from megbrain_py.parameter import Parameter as Parameter
 from megbrain_py.printing import to_dot as to_dot
 from megbrain_py.printing import to_text as to_text
@@ -32,5 +33,11 @@ __version__ = "0.1.0"
 
 
 def placeholder(name: str, shape: Sequence[int], dtype: DTypeLike = DType.float32) -> Var:
-    """An input of the program: a Var of this shape and element type, fed by this name."""
-    return _placeholder(name, tensor_type(shape, dtype))
+    """An input of the program: a Var of this shape and element type, fed by this name.
+
+    Raises GraphError for a negative size and for an element type that is not supported.
+    """
+    try:
+        return _placeholder(name, tensor_type(shape, dtype))
+    except (ValueError, TypeError) as error:
+        raise GraphError(f"placeholder {name}: {error}\n  at {user_origin()}") from None

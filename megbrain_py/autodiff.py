@@ -63,7 +63,8 @@ def _accumulate(
     """Add a node's input gradients to the totals."""
     if len(grads) != len(node.inputs):
         raise GraphError(
-            f"{node.op.name}: gradient has {len(grads)} values for {len(node.inputs)} inputs"
+            f"{node.op.name}: gradient has {len(grads)} values for {len(node.inputs)} inputs\n"
+            f"  at {node.origin}"
         )
     for v, g in zip(node.inputs, grads, strict=True):
         if g is None or not (v in wrt or v.node in needed):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -20,6 +22,8 @@ from megbrain_py.plan import Plan
 
 Outputs: TypeAlias = Mapping[str, Var] | Mapping[str, Var | str]
 Updates: TypeAlias = Mapping[Parameter, Var]
+
+_CALL_OPTIONS = ("out", "profile")  # keywords of Function.__call__ that are no inputs
 
 
 class Function:
@@ -67,7 +71,7 @@ class Function:
         return ", ".join(self._inputs) or "none"
 
     def __call__(
-        self, *, out: Mapping[str, Array] | None = None, profile: bool = False, **feeds: Any
+        self, /, *, out: Mapping[str, Array] | None = None, profile: bool = False, **feeds: Any
     ) -> dict[str, Array]:
         """Run once.
 
@@ -78,9 +82,13 @@ class Function:
         """
         arrays = {name: self._feed(name, feeds) for name in self._inputs}
         ready = {name: arrays[name] for name in self.plan.feeds}
-        unknown = [name for name in feeds if name not in self._inputs]
-        if unknown:
-            raise EngineError(f"call: no input is named {unknown[0]}; inputs: {self._known()}")
+        for name in feeds:
+            if name not in self._inputs:
+                raise EngineError(f"call: no input is named {name}; inputs: {self._known()}")
+        for name in out or {}:
+            if name not in self._outputs:
+                known = ", ".join(self._outputs) or "none"
+                raise EngineError(f"call: no output is named {name}; outputs: {known}")
         fetches = {
             name: self._out(name, type, (out or {}).get(name))
             for name, type in self._outputs.items()
@@ -94,7 +102,10 @@ class Function:
             return self._borrowed[name]
         if name not in feeds:
             raise EngineError(f"call: input {name} is missing\n  {name}: {want}")
-        array = np.asarray(feeds[name])
+        try:
+            array = np.asarray(feeds[name])
+        except ValueError as error:
+            raise EngineError(f"call: input {name}: {error}\n  {name}: {want}") from None
         if array.shape != want.shape:
             raise EngineError(
                 f"call: input {name} expects shape {want.shape}, found {array.shape}\n"
@@ -105,7 +116,14 @@ class Function:
             raise EngineError(
                 f"call: input {name} expects {want.dtype}, found {array.dtype}\n  {name}: {want}"
             )
-        return np.ascontiguousarray(array, want.dtype.numpy).reshape(want.shape)
+        converted = np.ascontiguousarray(array, want.dtype.numpy).reshape(want.shape)
+        narrowed = array.dtype.kind in "iu" and want.dtype.is_integer
+        if narrowed and array.dtype != converted.dtype and not np.array_equal(converted, array):
+            raise EngineError(
+                f"call: input {name} expects {want.dtype}, found {array.dtype} values from "
+                f"{array.min()} to {array.max()}\n  {name}: {want}"
+            )
+        return converted
 
     @staticmethod
     def _out(name: str, want: TensorType, given: Array | None) -> Array:
@@ -145,9 +163,15 @@ def compile(
     if device != "cpu":
         raise CompileError(f"compile: device {device} is not available; this build has: cpu")
     named = _named(outputs, updates or {})
+    for target in updates or {}:
+        if not isinstance(target, Parameter):
+            raise CompileError(f"compile: only a Parameter can be updated\n  {describe(target)}")
     graph = Graph(named, {p: new for p, new in (updates or {}).items()})
     used = graph.placeholders
     accepted = {v.node.op.label: v for v in inputs or [] if isinstance(v.node.op, Placeholder)}
+    for name in accepted | used:
+        if name in _CALL_OPTIONS:
+            raise CompileError(f"compile: no input can be named {name}: calls have that option")
     if inputs is not None:
         for name in used:
             if name not in accepted:
@@ -172,6 +196,9 @@ def _named(outputs: Outputs | Var | Sequence[Var | str], updates: Updates) -> di
         listed = dict(outputs)
     else:
         listed = {v if isinstance(v, str) else f"output{i}": v for i, v in enumerate(outputs)}
+    for name, v in listed.items():
+        if not isinstance(v, (Var, str)):
+            raise CompileError(f"compile: output {name} must be a Var, is {type(v).__name__}")
     found = {name: v for name, v in listed.items() if isinstance(v, Var)}
     if len(found) == len(listed):
         return found
@@ -216,19 +243,29 @@ class SpecializedFunction:
         self.build = build
         self.cache_size = cache_size
         self._compiled: OrderedDict[tuple[Any, ...], Function] = OrderedDict()
+        self._lock = threading.RLock()  # callers may be threads; a build may call another function
         self.compilations = 0  # how many signatures were compiled, repeats after eviction included
 
-    def __call__(self, **feeds: Any) -> dict[str, Array]:
+    def __call__(self, /, **feeds: Any) -> dict[str, Array]:
+        """Run once with these arrays; EngineError where `build` has no such input or lacks one."""
         arrays: dict[str, Any] = {name: np.asarray(value) for name, value in feeds.items()}
         types = {name: _type_of(array) for name, array in arrays.items()}
         return self.specialize(**types)(**arrays)
 
-    def specialize(self, **types: TensorType) -> Function:
+    def specialize(self, /, **types: TensorType) -> Function:
         """The Function for inputs of these types, compiled now if it is new."""
+        with self._lock:
+            return self._specialize(types)
+
+    def _specialize(self, types: Mapping[str, TensorType]) -> Function:
         key = tuple(sorted((name, t.shape, t.dtype.value) for name, t in types.items()))
         if key in self._compiled:
             self._compiled.move_to_end(key)
             return self._compiled[key]
+        try:
+            inspect.signature(self.build).bind(**types)
+        except TypeError as error:
+            raise EngineError(f"call: {error}; fed: {', '.join(types) or 'none'}") from None
         inputs = {name: placeholder(name, t) for name, t in types.items()}
         built = self.build(**inputs)
         outputs, updates = built if isinstance(built, tuple) else (built, {})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from megbrain_py.errors import CompileError, EngineError
+
 VARIABLES = {
     "MB_NUM_THREADS": "threads of the kernels; default: the CPUs this process may use",
     "MB_ISA": "force the kernels' instruction set: base, v3 (AVX2) or v4 (AVX-512)",
@@ -21,12 +23,12 @@ def _get(name: str) -> str | None:
 
 
 def num_threads() -> int | None:
-    """MB_NUM_THREADS as a number; ValueError when it is none."""
+    """MB_NUM_THREADS as a number; EngineError when it is none."""
     text = _get("MB_NUM_THREADS")
     if text is None:
         return None
     if not text.isdigit() or int(text) < 1:
-        raise ValueError(f"MB_NUM_THREADS: expected a number >= 1, found {text!r}")
+        raise EngineError(f"MB_NUM_THREADS: expected a number >= 1, found {text!r}")
     return int(text)
 
 
@@ -42,9 +44,12 @@ def dump_folder() -> Path | None:
 
 
 def passes_off() -> frozenset[str]:
-    """Names of passes switched off by MB_PASSES=-fold,-cse."""
-    words = (_get("MB_PASSES") or "").split(",")
-    return frozenset(w.strip()[1:] for w in words if w.strip().startswith("-"))
+    """Names of passes switched off by MB_PASSES=-fold,-cse; CompileError for other words."""
+    words = [w.strip() for w in (_get("MB_PASSES") or "").split(",") if w.strip()]
+    for word in words:
+        if not word.startswith("-"):
+            raise CompileError(f"MB_PASSES: expected -name of a pass, found {word!r}")
+    return frozenset(w[1:] for w in words)
 
 
 def poison() -> bool:

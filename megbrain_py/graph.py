@@ -85,12 +85,11 @@ def placeholder(label: str, type: TensorType) -> Var:
 
 def constant(value: Any, dtype: DType | None = None) -> Var:
     """A Var with this value. Python floats become float32, Python integers int64."""
-    if dtype is None:
-        array = np.asarray(value)
-        if not isinstance(value, (np.ndarray, np.generic)) and array.dtype == np.float64:
-            array = array.astype(np.float32)
-    else:
-        array = np.asarray(value, dtype.numpy)
+    array = np.asarray(value)
+    if dtype is not None:
+        array = _converted(array, dtype)
+    elif not isinstance(value, (np.ndarray, np.generic)) and array.dtype == np.float64:
+        array = array.astype(np.float32)
     array = np.array(array, order="C")  # a copy: nobody else may change it
     array.setflags(write=False)
     try:
@@ -100,6 +99,17 @@ def constant(value: Any, dtype: DType | None = None) -> Var:
             f"constant: element type {array.dtype} is not supported\n  at {user_origin()}"
         ) from None
     return make_node(Constant(array), ()).outputs[0]
+
+
+def _converted(array: Array, dtype: DType) -> Array:
+    """`array` in an element type that can hold its values: only floats may be rounded."""
+    number = array.dtype.kind in "biuf"
+    with np.errstate(invalid="ignore", over="ignore"):
+        converted = array.astype(dtype.numpy) if number else array
+    if not number or not (dtype.is_float or np.array_equal(converted, array)):
+        shown = repr(array.item()) if array.size == 1 else f"{array.dtype}{list(array.shape)}"
+        raise GraphError(f"constant: expected {dtype}, found {shown}\n  at {user_origin()}")
+    return converted
 
 
 # --- graphs ---------------------------------------------------------------------------------------
@@ -176,7 +186,10 @@ def rewrite(graph: Graph, rewriter: Rewriter) -> Graph:
             if outputs is None:
                 same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
                 outputs = node.outputs if same else make_node(node.op, inputs).outputs
-        replaced.update(zip(node.outputs, outputs, strict=True))
+        for old, new in zip(node.outputs, outputs, strict=True):
+            if old.type.with_layout("rows") != new.type.with_layout("rows"):
+                raise CompileError(f"rewrite: {node}: {old.type} was replaced by {new.type}")
+            replaced[old] = new
     return Graph(
         {name: replaced[v] for name, v in graph.outputs.items()},
         {replaced[p]: replaced[v] for p, v in graph.updates.items()},

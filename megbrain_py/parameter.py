@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from megbrain_py.dtypes import Array, DType, TensorType
-from megbrain_py.errors import EngineError
+from megbrain_py.dtypes import Array, TensorType, as_dtype
+from megbrain_py.errors import EngineError, GraphError
 from megbrain_py.graph import Node, Operator, Var, user_origin
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
@@ -51,10 +51,13 @@ class Parameter(Var):
         array = np.asarray(value)
         if array.dtype == np.float64:
             array = array.astype(np.float32)
+        try:
+            type = TensorType(array.shape, as_dtype(array.dtype))
+        except ValueError as error:
+            raise GraphError(f"parameter {name}: {error}\n  at {user_origin()}") from None
         self.value = aligned_copy(array)
         self.name = name
         self.trainable = trainable
-        type = TensorType(array.shape, DType(array.dtype.name))
         node = Node(ParameterSource(type, name), (), [type], user_origin())
         super().__init__(node, 0, type)
         node.outputs = (self,)
@@ -65,6 +68,10 @@ class Parameter(Var):
         if array.shape != self.shape:
             raise EngineError(
                 f"parameter {self.name}: shape is {self.shape}, the new value has {array.shape}"
+            )
+        if array.dtype.kind not in "biuf":
+            raise EngineError(
+                f"parameter {self.name}: expected {self.dtype}, the new value has {array.dtype}"
             )
         self.value[...] = array
 

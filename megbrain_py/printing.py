@@ -39,7 +39,8 @@ def to_dot(graph: Graph) -> str:
         lines.append(f'  n{index} [label="{label}"];')
         lines += [f'  n{number[v.node]} -> n{index} [label="{v.type}"];' for v in node.inputs]
     for name, var in graph.outputs.items():
-        lines.append(f'  "{name}" [shape=ellipse]; n{number[var.node]} -> "{name}";')
+        shown = name.replace('"', "'")
+        lines.append(f'  "{shown}" [shape=ellipse]; n{number[var.node]} -> "{shown}";')
     for k, (parameter, new) in enumerate(graph.updates.items()):
         lines.append(f'  u{k} [label="update", shape=ellipse]; n{number[new.node]} -> u{k};')
         lines.append(f"  u{k} -> n{number[parameter.node]} [style=dashed, constraint=false];")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from megbrain_py import debug
+from megbrain_py.errors import CompileError
 from megbrain_py.graph import Graph, verify
 from megbrain_py.passes.cse import cse
 from megbrain_py.passes.fold import fold
@@ -20,13 +21,24 @@ PIPELINE: tuple[Pass, ...] = (fold, cse, fuse, layout)
 REQUIRED: tuple[Pass, ...] = (layout,)  # kernels rely on it: cannot be switched off
 
 
+def _switched_off() -> frozenset[str]:
+    """Names in MB_PASSES; CompileError for one that is no pass or cannot be switched off."""
+    off = debug.passes_off()
+    optional = [one.__name__ for one in PIPELINE if one not in REQUIRED]
+    for name in sorted(off.difference(optional)):
+        known = ", ".join(f"-{one}" for one in optional)
+        why = "cannot be switched off" if name in {r.__name__ for r in REQUIRED} else "is no pass"
+        raise CompileError(f"MB_PASSES: expected some of {known}, found -{name}, which {why}")
+    return off
+
+
 def run(graph: Graph, pipeline: Sequence[Pass] = PIPELINE) -> Graph:
     """Apply the passes in order, but those switched off by MB_PASSES; verify after each."""
     folder = debug.dump_folder()
-    off = debug.passes_off()
+    off = _switched_off()
     verify(graph)
     for number, one in enumerate(pipeline):
-        if one.__name__ in off and one not in REQUIRED:
+        if one.__name__ in off:
             continue
         graph = verify(one(graph), after=one.__name__)
         if folder is not None:

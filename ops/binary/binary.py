@@ -240,13 +240,18 @@ class LogicalOr(Comparison, kernel="logical_or"):
         return np.logical_or(a, b)
 
 
-def apply_binary(op: Operator, a: VarLike, b: VarLike) -> Var:
-    """Apply an operator of two operands; a number takes the other operand's element type."""
+def as_operands(a: VarLike, b: VarLike) -> tuple[Var, Var]:
+    """Both as Vars; a number takes the other operand's element type, which must hold it."""
     if not isinstance(a, Var):
         a = constant(a, b.dtype if isinstance(b, Var) else None)
     if not isinstance(b, Var):
         b = constant(b, a.dtype)
-    result: Var = op(a, b)
+    return a, b
+
+
+def apply_binary(op: Operator, a: VarLike, b: VarLike) -> Var:
+    """Apply an operator of two operands; a number takes the other operand's element type."""
+    result: Var = op(*as_operands(a, b))
     return result
 
 

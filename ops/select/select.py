@@ -10,7 +10,8 @@ import numpy as np
 
 from megbrain_py.dtypes import Array, DType, TensorType, broadcast_shapes
 from megbrain_py.errors import require
-from megbrain_py.graph import Node, Operator, Var, VarLike, constant
+from megbrain_py.graph import Node, Operator, Var, VarLike
+from megbrain_py.ops.binary.binary import as_operands
 from megbrain_py.ops.reduce import sum_to
 from megbrain_py.ops.reduce.reduce import BroadcastTo
 
@@ -60,9 +61,6 @@ def where(condition: Var, a: VarLike, b: VarLike) -> Var:
 
     A number takes the other operand's element type.
     """
-    if not isinstance(a, Var):
-        a = constant(a, b.dtype if isinstance(b, Var) else None)
-    if not isinstance(b, Var):
-        b = constant(b, a.dtype)
+    a, b = as_operands(a, b)
     result: Var = Where()(condition, a, b)
     return result
