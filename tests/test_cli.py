@@ -152,6 +152,8 @@ def test_train_refuses(
         (["model.preset=laptp"], "no model.preset laptp; did you mean laptop?"),
         (["model.widht=3"], "no key model.widht; did you mean model.width"),
         (["model.width=wide"], "model.width expects a whole number, found 'wide'"),
+        (["model.num_classes=3"], "model.num_classes is not a setting"),
+        (["optimizer.rate=nan"], "optimizer.rate expects a finite number, found nan"),
         (["data.train="], "data.train is needed"),
         (["data.train=/nothing.json"], "/nothing.json: cannot be read"),
         (["data.val_images=/nothing"], "/nothing: there is no such folder of pictures"),
@@ -161,6 +163,16 @@ def test_train_refuses(
     assert not run.exists()
     assert "there is no such file" in failing(capsys, "train", "nothing.toml")
     assert "expected one configuration file" in failing(capsys, "train", "a.toml", "b.toml")
+
+
+def test_train_says_that_pictures_are_much_enlarged(
+    detector: None, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *settings(data, tmp_path / "a", "steps=1")]) == 0
+    assert "enlarged" not in capsys.readouterr().out
+    larger = ["data.short_side=128", "steps=1"]
+    assert main(["train", *settings(data, tmp_path / "b", *larger)]) == 0
+    assert "enlarged from 48 pixels" in capsys.readouterr().out
 
 
 def test_show_config(capsys: pytest.CaptureFixture[str]) -> None:

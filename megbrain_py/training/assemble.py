@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from megbrain_py import optim
 from megbrain_py.data import Augmentation, CocoDataset, Loader, Resize, read_coco
 from megbrain_py.errors import DataError
@@ -28,6 +30,8 @@ from megbrain_py.training.step import Batch
 from megbrain_py.training.trainer import Parts, Trainer
 
 Report = Callable[[str], None]
+
+_ENLARGED = 2.0  # pictures are enlarged this much without a word
 
 
 def open_data(annotations: str, images: str, key: str) -> CocoDataset:
@@ -128,6 +132,12 @@ def assemble(config: TrainConfig, show: Display) -> Trainer:
     show.message(f"model: {config.model.preset}, {weights:,} weights, {options}")
     show.message(f"classes ({len(train.class_names)}): {classes}")
     show.message(loader.describe())
+    own = float(np.median([min(image.height, image.width) for image in train.images]))
+    if data.short_side > _ENLARGED * own:
+        show.message(
+            f"note: pictures are enlarged from {own:g} pixels (median of the shorter sides) to "
+            f"data.short_side={data.short_side}; a smaller one is faster"
+        )
     needed = len(loader.signatures())
     if needed > config.signatures:
         show.message(
@@ -144,6 +154,11 @@ def _model_options(config: TrainConfig, train: CocoDataset) -> dict[str, Any]:
     The scale that decides from which level a box is pooled grows with the anchors.
     """
     options = dict(config.model.options)
+    if "num_classes" in options:
+        raise DataError(
+            f"config: model.num_classes is not a setting: {config.data.train} has "
+            f"{len(train.class_names)} classes"
+        )
     preset = model_config(config.model.preset, options)
     if "anchor_sizes" not in options:
         resize = Resize(config.data.short_side, config.data.long_side)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import sys
 import types
 import typing
@@ -214,7 +215,8 @@ def _fill(kind: type[Any], values: Mapping[str, tuple[Any, str]], prefix: str) -
     try:
         return kind(**chosen)
     except ValueError as error:  # what the class itself refuses
-        raise DataError(f"config: {prefix}{error}") from None
+        section = prefix.rstrip(".").rpartition(".")[2]  # a class may name itself
+        raise DataError(f"config: {prefix}{str(error).removeprefix(f'{section}: ')}") from None
 
 
 def convert(
@@ -267,7 +269,9 @@ def _converted_plain(value: Any, declared: Any) -> tuple[str | None, Any]:
         whole = number and float(value).is_integer()
         return (None, int(value)) if whole else ("a whole number", None)
     if declared is float:
-        return (None, float(value)) if number else ("a number", None)
+        if number and math.isfinite(value):
+            return None, float(value)
+        return "a finite number" if number else "a number", None
     if declared is str:
         plain = isinstance(value, str) or number
         return (None, str(value)) if plain else ("a text", None)
