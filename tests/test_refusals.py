@@ -27,6 +27,11 @@ BUILDING: dict[str, tuple[Callable[[], Any], str]] = {
     "a negative size": (lambda: mb.placeholder("y", (2, -1)), "placeholder y: sizes must not"),
     "float16": (lambda: mb.placeholder("y", (2,), "float16"), "type float16 is not supported"),
     "no element type": (lambda: mb.placeholder("y", (2,), "nonsense"), "'nonsense' not understood"),
+    "a cast to float16": (lambda: F.cast(X, "float16"), "cast: element type float16 is not"),
+    "a vector for batched_gather": (
+        lambda: F.batched_gather(X, I),
+        r"batched_gather: expected x .N, A, \.\.\.. and indices .N, S., found int32.3.",
+    ),
     "complex parameter": (
         lambda: mb.Parameter(np.zeros(3, complex), "w"),
         "parameter w: .*complex",
@@ -41,6 +46,16 @@ def test_building(name: str) -> None:
         build()
     last = str(caught.value).splitlines()[-1]
     assert last.startswith("  at ") and "tests/test_refusals.py:" in last
+
+
+def test_batched_gather_never_reads_another_image() -> None:
+    x, i = mb.placeholder("x", (3, 2)), mb.placeholder("i", (3, 1), "int32")
+    picked = mb.compile(F.batched_gather(x, i))
+    value = np.arange(6, dtype=np.float32).reshape(3, 2)
+    assert picked(x=value, i=[[1], [0], [1]])["output"].tolist() == [[1], [2], [5]]
+    for outside in ([[0], [2], [0]], [[0], [-1], [0]]):
+        with pytest.raises(mb.EngineError, match="is outside of"):
+            picked(x=value, i=outside)
 
 
 COMPILING: dict[str, tuple[Callable[[], Any], str]] = {

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from megbrain_py.dtypes import Array, DType, DTypeLike, TensorType, as_dtype
-from megbrain_py.errors import require
-from megbrain_py.graph import Node, Operator, Var
+from megbrain_py.errors import GraphError, require
+from megbrain_py.graph import Node, Operator, Var, describe, user_origin
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,11 @@ def cast(x: Var, dtype: DTypeLike) -> Var:
 
     Floats lose their fraction and saturate (NaN becomes 0); to bool it means x != 0.
     """
-    to = as_dtype(dtype)
+    try:
+        to = as_dtype(dtype)
+    except (ValueError, TypeError) as error:
+        message = f"cast: {error}\n  {describe(x)}\n  at {user_origin()}"
+        raise GraphError(message) from None
     if x.dtype == to:
         return x
     result: Var = Cast(to)(x)
