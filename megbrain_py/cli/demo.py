@@ -25,7 +25,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("settings", nargs="*", metavar="key=value", help="override the file's")
     parser.add_argument("--config", default="examples/demo.toml")
     parser.add_argument("--output", default="demo", type=Path, help="folder")
-    parser.add_argument("--train", type=int, default=1200, help="training pictures")
+    parser.add_argument("--train", type=int, default=3000, help="training pictures")
     parser.add_argument("--val", type=int, default=300, help="validation pictures")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(words)
