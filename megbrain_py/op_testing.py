@@ -137,10 +137,15 @@ def _run(case: Case, compiled: Function, *, poison: bool = True) -> dict[str, Ar
     return out
 
 
+def graph_of(case: Case) -> Graph:
+    """The case's outputs, named y0, y1, ..."""
+    _, outputs = _built(case)
+    return Graph({f"y{i}": v for i, v in enumerate(outputs)})
+
+
 def check_forward(case: Case) -> None:
     """Kernel against reference; inferred types against produced ones; poisoned memory; twice."""
-    _, outputs = _built(case)
-    graph = Graph({f"y{i}": v for i, v in enumerate(outputs)})
+    graph = graph_of(case)
     expected = reference.evaluate(graph, case.inputs)
     compiled = compile(graph.outputs)
     found = _run(case, compiled)
@@ -155,8 +160,8 @@ def check_forward(case: Case) -> None:
         assert np.array_equal(found[name], again[name], equal_nan=True), f"{name}: not repeatable"
 
 
-def _loss_graph(case: Case) -> tuple[Graph, list[str]]:
-    """sum of outputs x fixed random numbers, and its gradients."""
+def gradient_graph_of(case: Case) -> Graph:
+    """loss: the sum of outputs x fixed random numbers; d_NAME: its gradient, for each input."""
     inputs, outputs = _built(case)
     loss: Var | None = None
     for i, v in enumerate(outputs):
@@ -166,7 +171,7 @@ def _loss_graph(case: Case) -> tuple[Graph, list[str]]:
     assert loss is not None, "no float output: give the case grad=()"
     names = case.differentiated
     grads = gradients(loss, [inputs[n] for n in names])
-    return Graph({"loss": loss, **{f"d_{n}": g for n, g in zip(names, grads, strict=True)}}), names
+    return Graph({"loss": loss, **{f"d_{n}": g for n, g in zip(names, grads, strict=True)}})
 
 
 def check_gradient(case: Case) -> None:
@@ -176,7 +181,7 @@ def check_gradient(case: Case) -> None:
     """
     if not case.differentiated:
         return
-    graph, names = _loss_graph(case)
+    graph, names = gradient_graph_of(case), case.differentiated
     exact = reference.evaluate(graph, case.inputs)
     rng = np.random.default_rng(5)
     wide = {n: a.astype(np.float64) if a.dtype == np.float32 else a for n, a in case.inputs.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -73,6 +74,30 @@ def test_profile_times_every_instruction() -> None:
     kernels = [(kernel, "test_engine.py" in origin) for kernel, origin, _ in function.profile()]
     assert kernels == [("mul", True), ("add", True)]
     assert all(seconds > 0 for _, _, seconds in function.profile())
+
+
+def test_a_run_lets_other_threads_work() -> None:
+    x = mb.placeholder("x", (1024, 1024))
+    y = x
+    for _ in range(40):
+        y = y @ x
+    function = mb.compile(y * 0.0)
+    took: list[float] = []
+
+    def run() -> None:
+        start = time.perf_counter()
+        function(x=np.zeros((1024, 1024), np.float32))
+        took.append(time.perf_counter() - start)
+
+    worker = threading.Thread(target=run)
+    worker.start()
+    longest, last = 0.0, time.perf_counter()
+    while not took:
+        time.sleep(0)
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    worker.join()
+    assert longest < took[0] / 2, f"the interpreter was held for {longest:.2f} of {took[0]:.2f} s"
 
 
 def test_runs_from_several_threads_take_turns() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -101,6 +101,34 @@ class CocoDataset:
     def take(self, indices: Iterable[int]) -> CocoDataset:
         """The same data set with only these pictures (indices into `images`)."""
         return replace(self, images=tuple(self.images[i] for i in indices))
+
+    def only(self, names: Sequence[str]) -> CocoDataset:
+        """The same pictures with the objects of these classes; labels 1..K in the order given.
+
+        DataError for a name that no category has, or two have.
+        """
+        known = self.class_names
+        for name in names:
+            if known.count(name) != 1 or list(names).count(name) != 1:
+                raise DataError(
+                    f"{self.annotation_file}: {known.count(name)} categories are named {name!r}, "
+                    f"expected 1, named once; there are: {', '.join(known)}"
+                )
+        new_label = {known.index(name) + 1: label for label, name in enumerate(names, 1)}
+        by_name = {category.name: category for category in self.categories}
+        chosen = tuple(replace(by_name[name], label=n) for n, name in enumerate(names, 1))
+        images = tuple(
+            replace(
+                image,
+                objects=tuple(
+                    replace(a, label=new_label[a.label])
+                    for a in image.objects
+                    if a.label in new_label
+                ),
+            )
+            for image in self.images
+        )
+        return replace(self, categories=chosen, images=images)
 
 
 def load_json(path: Path) -> Any:

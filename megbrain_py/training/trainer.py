@@ -93,6 +93,7 @@ class Trainer:
         self.validation = ValidationLoss(parts.model, signatures=config.signatures)
         self.step = 0  # steps done
         self._rate = Rate()
+        self._since = 0.0  # when the step before ended
         self._stop: int | None = None
         self._saved = -1
         self._figures: dict[str, Any] = {}
@@ -111,6 +112,7 @@ class Trainer:
             try:
                 self.show.start(self.step, self.parts.steps)
                 self._measure_if_due()
+                self._since = time.perf_counter()
                 batches = self.parts.batches(self.step, self.parts.steps)
                 for batch in batches:
                     self._one_step(batch)
@@ -133,7 +135,8 @@ class Trainer:
         before = self.step_function.signatures
         started = time.perf_counter()
         losses = self.step_function(batch, self.config.seed, self.step, lr)
-        seconds = time.perf_counter() - started
+        ended = time.perf_counter()
+        seconds = ended - started
         self._refuse_non_finite(losses, batch)
         self.step += 1
         usual = self.step_function.signatures == before
@@ -144,7 +147,9 @@ class Trainer:
                 f"{batch['labels'].shape[1]} rows of boxes, "
                 f"{self.step_function.peak_bytes / 2**20:.1f} MiB of memory, {seconds:.1f} s"
             )
-        self._rate.add(len(batch["image_ids"]), seconds, usual=usual)
+        # From end to end: waiting for pictures and writing checkpoints take time too.
+        self._rate.add(len(batch["image_ids"]), ended - self._since, usual=usual)
+        self._since = ended
         rate = self._rate.images_per_second
         status = {
             "lr": lr,
@@ -203,10 +208,10 @@ class Trainer:
             self.log.write("val", self.step, {**found, **self._epoch()})
             self.show.message(f"step {self.step}: validation loss {found['loss']:.4f}")
         if self.parts.evaluate is not None and "eval" not in done:
-            earlier = [_quality(line) for line in self.log.lines("eval")]
+            earlier = [_goodness(line) for line in self.log.lines("eval")]
             figures = dict(self.parts.evaluate())
             self._figures = figures
-            if _quality(figures) > max(earlier, default=-1.0):
+            if _goodness(figures) >= max(earlier, default=(-1.0, -1.0)):
                 self._save_best(figures)
             self.log.write("eval", self.step, {**figures, **self._epoch()})
             self.show.message(
@@ -217,6 +222,7 @@ class Trainer:
             self._figures = {k: v for k, v in done["eval"].items() if k not in ("kind", "step")}
         if self.step < self.parts.steps:  # at the end `run` draws
             self.draw_curves()
+        self._since = time.perf_counter()  # measuring is no part of the rate
 
     def draw_curves(self) -> None:
         """curves.png from the log."""
@@ -335,6 +341,11 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _quality(figures: Mapping[str, Any], name: str = "AP") -> float:
     """A COCO figure; 0 where there was nothing to find."""
     return float(figures.get(name) or 0.0)
+
+
+def _goodness(figures: Mapping[str, Any]) -> tuple[float, float]:
+    """By this models are compared: AP, then AP50; of equal ones the later is taken."""
+    return _quality(figures), _quality(figures, "AP50")
 
 
 def load_state(own: Mapping[str, Parameter], given: Mapping[str, Array], what: str) -> None:

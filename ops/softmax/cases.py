@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from megbrain_py import functional as F
+from megbrain_py.autodiff import gradients
 from megbrain_py.op_testing import Case, ErrorCase, integers, normal
 
 _SHAPES = {
@@ -30,6 +31,13 @@ CASES += [
          {"x": _EXTREME if axis else np.ascontiguousarray(_EXTREME.T)}, grad=())
     for name, f in {"softmax": F.softmax, "log_softmax": F.log_softmax}.items()
     for axis in (0, 1)
+]  # fmt: skip
+# the gradients as operators, so that their own gradients are checked too
+CASES += [
+    Case(f"{name}_grad_{axis}", lambda x, dy, f=f, axis=axis: gradients(F.sum(f(x, axis) * dy), [x]),
+         {"x": normal(3, 5, 4), "dy": normal(3, 5, 4, seed=1)})
+    for name, f in {"softmax": F.softmax, "log_softmax": F.log_softmax}.items()
+    for axis in (1, 2)
 ]  # fmt: skip
 
 ERRORS = [
