@@ -172,7 +172,5 @@ def test_assigning_to_a_value_writes_into_the_shared_memory() -> None:
     np.testing.assert_array_equal(p.value, [2, 3, 4])
     p.value += 1
     np.testing.assert_array_equal(step()["twice"], [6, 8, 10])
-    with pytest.raises(
-        EngineError, match=r"parameter p: shape is \(3,\), the new value has \(2,\)"
-    ):
+    with pytest.raises(EngineError, match=r"p: shape is \(3,\), the new value has \(2,\)"):
         p.value = np.zeros(2)

@@ -34,7 +34,8 @@ CASES += [
 ]  # fmt: skip
 # the gradients as operators, so that their own gradients are checked too
 CASES += [
-    Case(f"{name}_grad_{axis}", lambda x, dy, f=f, axis=axis: gradients(F.sum(f(x, axis) * dy), [x]),
+    Case(f"{name}_grad_{axis}",
+         lambda x, dy, f=f, axis=axis: gradients(F.sum(f(x, axis) * dy), [x]),
          {"x": normal(3, 5, 4), "dy": normal(3, 5, 4, seed=1)})
     for name, f in {"softmax": F.softmax, "log_softmax": F.log_softmax}.items()
     for axis in (1, 2)
