@@ -47,6 +47,7 @@ class Operator(ABC):
     random: ClassVar[bool] = False  # draws from a counter: a repeated node draws the same numbers
     source: ClassVar[bool] = False  # has no instruction: a placeholder, a parameter, a constant
     rewrites: ClassVar[Sequence[Rewriter]] = ()  # fusions that passes/fuse.py tries
+    absorbs: ClassVar[Sequence[Rewriter]] = ()  # those that repeat an input's work, tried after it
 
     def __init_subclass__(cls, *, kernel: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -76,6 +77,13 @@ class Operator(ABC):
 
     def simplify(self, *inputs: Var) -> Sequence[Var] | None:
         """Cheaper Vars with the same values (x * 1 is x), or None; applied by passes/fold.py."""
+        return None
+
+    def step_values(self) -> Sequence[float] | None:
+        """Numbers that it needs as a step of a fused program (ops/fused), or None: it is no step.
+
+        What says a sequence must be elementwise and have its function in ops/fused/steps.h.
+        """
         return None
 
     def attrs(self) -> dict[str, Any]:

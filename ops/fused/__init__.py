@@ -1,0 +1,4 @@
+"""Several elementwise operators as one: made by passes/chain.py only."""
+
+from megbrain_py.ops.fused.fused import Fused as Fused
+from megbrain_py.ops.fused.fused import Step as Step
