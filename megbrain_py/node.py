@@ -79,12 +79,9 @@ class Operator(ABC):
         """Cheaper Vars with the same values (x * 1 is x), or None; applied by passes/fold.py."""
         return None
 
-    def step_values(self) -> Sequence[float] | None:
-        """Numbers that it needs as a step of a fused program (ops/fused), or None: it is no step.
-
-        What says a sequence must be elementwise and have its function in ops/fused/steps.h.
-        """
-        return None
+    def step_values(self) -> Sequence[float]:
+        """Numbers that its step in a fused program needs (ops/fused/steps.h), such as a slope."""
+        return ()
 
     def attrs(self) -> dict[str, Any]:
         """What the kernel gets: the dataclass fields, without those that are None."""

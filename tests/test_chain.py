@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from megbrain_py import functional as F
 from megbrain_py import passes
 from megbrain_py.graph import Graph, Node
 from megbrain_py.op_testing import channels_last, normal
-from megbrain_py.ops.fused import Fused
+from megbrain_py.ops.fused import KERNELS, Fused
 
 PLAIN = tuple(p for p in passes.PIPELINE if p is not passes.chain)
 
@@ -81,6 +83,11 @@ def test_a_chain_gives_the_same_bits(name: str, shape: str) -> None:
     a, b = joined(**feeds)["output"], plain(**feeds)["output"]
     np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
     assert np.nan_to_num(a).tobytes() == np.nan_to_num(b).tobytes()  # a NaN's sign is nobody's
+
+
+def test_the_kernels_table_is_the_operators() -> None:
+    table = (Path(__file__).parent.parent / "ops" / "fused" / "steps.h").read_text()
+    assert set(re.findall(r'^    \{"(\w+)", k', table, re.MULTILINE)) == KERNELS
 
 
 def test_a_chain_is_one_instruction_in_place() -> None:

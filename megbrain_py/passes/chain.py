@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from megbrain_py.graph import Graph, Node, Var, make_node, rewrite
-from megbrain_py.ops.fused import Fused, Step
+from megbrain_py.ops.fused import DTYPES, KERNELS, Fused, Step
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,9 @@ def chain(graph: Graph) -> Graph:
 
 def _can_be_step(node: Node) -> bool:
     op = node.op
-    if not op.elementwise or not op.pure or op.random or op.collective or len(node.outputs) != 1:
+    if op.kernel not in KERNELS or not op.elementwise or not op.pure or len(node.outputs) != 1:
         return False
-    dtypes = {v.dtype for v in (*node.inputs, *node.outputs)}
-    return dtypes.issubset(Fused.dtypes) and op.step_values() is not None
+    return DTYPES.issuperset(v.dtype for v in (*node.inputs, *node.outputs))
 
 
 def _group_of(root: Node, readers: _Readers, taken: set[Node]) -> set[Node]:

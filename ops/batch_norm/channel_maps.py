@@ -76,7 +76,7 @@ def scale_of_step(node: Node, inputs: tuple[Var, ...]) -> Sequence[Var] | None:
     if not isinstance(node.op, ChannelScale):
         return None
     dy, scale = inputs
-    if dy.node.op.step_values() is None:
+    if not dy.node.op.elementwise or dy.node.op.random:
         return None
     again: Var = dy.node.op(*dy.node.inputs)
     return [mul(again, reshape(scale, (-1, *[1] * (dy.rank - 2))))]

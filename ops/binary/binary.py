@@ -39,9 +39,6 @@ class Binary(Operator):
             require(False, f"shapes {a.shape} and {b.shape} do not broadcast")
         return TensorType(shape, self.result or a.dtype)
 
-    def step_values(self) -> Sequence[float] | None:
-        return ()
-
     def simplify(self, *inputs: Var) -> Sequence[Var] | None:
         """x + 0, x * 1 and their like are x; what broadcasts anyway need not be broadcast."""
         a, b = inputs

@@ -11,6 +11,15 @@ from megbrain_py.node import Operator
 
 READS = 3  # operands of a step, as the kernel has them
 VALUES = 2  # numbers of a step
+DTYPES = frozenset({DType.float32, DType.bool})  # of all values in a program
+# Operators that can be a step: the table of steps.h.
+KERNELS = frozenset({
+    "abs", "add", "clip", "div", "equal", "erf", "exp", "floor", "gelu", "gelu_grad", "greater",
+    "greater_equal", "isfinite", "leaky_relu", "leaky_relu_grad", "less", "less_equal", "log",
+    "logical_and", "logical_not", "logical_or", "maximum", "minimum", "mul", "neg", "not_equal",
+    "pow", "relu", "relu_grad", "round", "rsqrt", "sigmoid", "sigmoid_grad", "sign", "silu",
+    "silu_grad", "softplus", "sqrt", "square", "sub", "tanh", "tanh_grad", "where",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,6 @@ class Fused(Operator, kernel="fused"):
     elementwise: ClassVar[bool] = True
     max_inputs: ClassVar[int] = 8
     max_steps: ClassVar[int] = 16
-    dtypes: ClassVar[tuple[DType, ...]] = (DType.float32, DType.bool)  # of all values
 
     def infer(self, *inputs: TensorType) -> TensorType:
         require(len(inputs) == self.inputs, f"expected {self.inputs} inputs, found {len(inputs)}")
@@ -55,7 +63,7 @@ class Fused(Operator, kernel="fused"):
         values: list[float] = []
         for step in self.steps:
             reads += [*step.reads, *[-1] * (READS - len(step.reads))]
-            own = list(step.op.step_values() or ())
+            own = step.op.step_values()
             values += [*own, *[0.0] * (VALUES - len(own))]
         names = " ".join(step.op.kernel for step in self.steps)
         return {"names": names, "reads": tuple(reads), "values": tuple(values)}

@@ -31,9 +31,6 @@ class Where(Operator, kernel="where"):
             require(False, f"shapes {condition.shape}, {a.shape}, {b.shape} do not broadcast")
         return TensorType(shape, a.dtype)
 
-    def step_values(self) -> Sequence[float] | None:
-        return ()
-
     def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
         condition, a, b = node.inputs
         if not a.dtype.is_float:

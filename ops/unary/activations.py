@@ -51,9 +51,6 @@ class ActivationGrad(Operator):
         require(saved.dtype in FLOATS, f"x must be a float tensor, is {saved.dtype}")
         return saved
 
-    def step_values(self) -> Sequence[float] | None:
-        return ()
-
     def slope_change(self, saved: Var, dx: Var, dy: Var) -> Var | None:
         """d dx / d saved, times dy; None where it is zero."""
         return None
@@ -99,7 +96,7 @@ class LeakyRelu(Unary, kernel="leaky_relu"):
         require(self.slope >= 0, f"slope must not be negative, is {self.slope}")
         return super().infer(x)
 
-    def step_values(self) -> Sequence[float] | None:
+    def step_values(self) -> Sequence[float]:
         return (self.slope,)
 
     def derivative(self, x: Var, y: Var, dy: Var) -> Var:
@@ -116,7 +113,7 @@ class LeakyReluGrad(ActivationGrad, kernel="leaky_relu_grad"):
 
     slope: float
 
-    def step_values(self) -> Sequence[float] | None:
+    def step_values(self) -> Sequence[float]:
         return (self.slope,)
 
     def reference(self, y: Array, dy: Array) -> Array:

@@ -37,9 +37,6 @@ class Unary(Operator):
         require(x.dtype in self.dtypes, f"x must be {known}, is {x.dtype}")
         return TensorType(x.shape, self.result or x.dtype)
 
-    def step_values(self) -> Sequence[float] | None:
-        return ()
-
     def derivative(self, x: Var, y: Var, dy: Var) -> Var | None:
         """The gradient for x, or None where it is zero everywhere."""
         return None
@@ -185,7 +182,7 @@ class Clip(Unary, kernel="clip"):
         require(whole, f"bounds {bounds} of {x.dtype} must be whole numbers")
         return super().infer(x)
 
-    def step_values(self) -> Sequence[float] | None:
+    def step_values(self) -> Sequence[float]:
         low = -math.inf if self.low is None else self.low
         return low, math.inf if self.high is None else self.high
 
