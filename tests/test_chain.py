@@ -147,7 +147,7 @@ def test_nothing_large_waits_for_a_late_chain() -> None:
     """A mask made early is a quarter of its input: the chain leaves it there."""
     x, w = mb.placeholder("x", (64, 64)), mb.placeholder("w", (64, 64))
     mask = F.greater(x * x, 0.5)
-    late = x
+    late = F.softmax(x, 0)
     for _ in range(3):
         late = F.matmul(F.softmax(late, 1), w)
     function = mb.compile(F.where(mask, late, 0.0) * 2.0)
@@ -155,6 +155,19 @@ def test_nothing_large_waits_for_a_late_chain() -> None:
     assert function.peak_bytes <= plain.peak_bytes
     assert "greater" not in kernels(function), "the mask's own chain is joined"
     assert kernels(function).index("fused") < kernels(function).index("matmul")
+
+
+def test_a_mask_is_not_held_as_floats() -> None:
+    """All that the late chain reads is there early, but a mask is the smallest that can wait."""
+    x, w = mb.placeholder("x", (256, 256)), mb.placeholder("w", (256, 256))
+    h = F.matmul(x, w)
+    mask = F.greater(h, 0.5)
+    late = F.matmul(F.softmax(F.matmul(F.softmax(h, 1), w), 1), w)
+    weight = F.where(mask, 1.0, 0.5)
+    outputs = {"y": F.sum(F.matmul(late, w) * 2.0, 1), "z": F.sum(F.matmul(weight, late), 1)}
+    function = mb.compile(outputs)
+    assert "greater" in kernels(function)
+    assert function.peak_bytes <= mb.compile(outputs, pipeline=PLAIN).peak_bytes
 
 
 def test_an_update_is_one_instruction() -> None:

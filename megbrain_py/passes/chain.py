@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from megbrain_py.graph import Graph, Node, Var, make_node, rewrite
+from megbrain_py.graph import Graph, Node, Placeholder, Var, make_node, rewrite
 from megbrain_py.ops.fused import DTYPES, KERNELS, Fused, Step
 
 
@@ -23,7 +23,8 @@ class _Readers:
 
     def stays(self, var: Var, root: Node, group: set[Node]) -> bool:
         """Is the value in memory when `root` runs, whatever the group does?"""
-        if var.node.op.source or var in self.results:
+        op = var.node.op
+        if var in self.results or (op.source and not isinstance(op, Placeholder)):
             return True
         others = (n for n in self.users[var] if n not in group)
         return any(self.position[n] >= self.position[root] for n in others)
@@ -102,16 +103,16 @@ def _holds_more(node: Node, root: Node, group: set[Node], readers: _Readers) -> 
     """Would memory be held longer, were `node` to wait for the group?
 
     It costs nothing where all that the group reads is there when `node` runs: then the group can
-    run in its place. Otherwise its inputs are held instead of its output.
+    run in its place, and its output is held instead. Otherwise the inputs of `node` are.
     """
-    at = readers.position[node]
-    if all(readers.position[v.node] < at for v in _inputs(group) if v.node is not node):
-        return False
+    size, at = node.outputs[0].type.nbytes, readers.position[node]
     own = {v for v in _inputs(group) if v.node is not node}
+    there = all(v.node.op.source or readers.position[v.node] < at for v in own)
+    if there and root.outputs[0].type.nbytes <= size:
+        return False
     joined = group | {node}
     held = [v for v in dict.fromkeys(node.inputs) if v not in own]
-    more = sum(v.type.nbytes for v in held if not readers.stays(v, root, joined))
-    return more > node.outputs[0].type.nbytes
+    return sum(v.type.nbytes for v in held if not readers.stays(v, root, joined)) > size
 
 
 def _program(group: Sequence[Node]) -> tuple[list[Var], tuple[Step, ...]]:
