@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import megbrain_py as mb
+from megbrain_py import engine, passes
 from megbrain_py import functional as F
-from megbrain_py import passes
 from megbrain_py.graph import Graph, Node
 from megbrain_py.op_testing import channels_last, normal
 from megbrain_py.ops.fused import KERNELS, Fused
+from megbrain_py.plan import Instruction, Plan, Slot
 
 PLAIN = tuple(p for p in passes.PIPELINE if p is not passes.chain)
 
@@ -85,9 +86,30 @@ def test_a_chain_gives_the_same_bits(name: str, shape: str) -> None:
     assert np.nan_to_num(a).tobytes() == np.nan_to_num(b).tobytes()  # a NaN's sign is nobody's
 
 
+@pytest.mark.parametrize(
+    ("attrs", "message"),
+    [
+        ({"values": (0.0,) * 4}, "a program of 2 steps reads 3 values"),
+        ({"reads": (0, 2, -1)}, "step 0 reads value 2"),
+        ({"names": "softmax"}, "no step softmax for 2 operands"),
+        ({"names": "relu"}, "no step relu for 2 operands"),
+        ({"names": "less"}, "the last step gives bool"),
+        ({"values": ()}, "a program of 2 inputs and 0 steps"),
+    ],
+)
+def test_a_program_that_is_wrong_is_refused_at_load(attrs: dict[str, object], message: str) -> None:
+    right = {"names": "add", "reads": (0, 1, -1), "values": (0.0, 0.0)}
+    vector = mb.TensorType((8,), mb.DType.float32)
+    slots = tuple(Slot(vector, "scratch", at, 0, 1) for at in (0, 64, 128))
+    step = Instruction("fused", (0, 1), (2,), {**right, **attrs}, "hand.py:1")
+    plan = Plan(slots, (step,), {"a": 0, "b": 1}, {"c": 2}, (), 192, 192)
+    with pytest.raises(mb.EngineError, match=message):
+        engine.Executable(plan)
+
+
 def test_the_kernels_table_is_the_operators() -> None:
     table = (Path(__file__).parent.parent / "ops" / "fused" / "steps.h").read_text()
-    assert set(re.findall(r'^    \{"(\w+)", k', table, re.MULTILINE)) == KERNELS
+    assert set(re.findall(r'^    \w+<.*>\("(\w+)"\),', table, re.MULTILINE)) == KERNELS
 
 
 def test_a_chain_is_one_instruction_in_place() -> None:

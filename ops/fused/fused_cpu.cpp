@@ -149,12 +149,17 @@ void bind_steps(const Call& call, Program& program) {
   const auto& reads = call.attrs.integers("reads");
   const std::vector<double> numbers = call.attrs.reals("values");
   const int inputs = int(program.inputs.size());
-  const int steps = int(reads.size()) / kReads;
-  require(inputs <= kMaxInputs && steps <= kMaxSteps, "a program of ", inputs, " inputs and ",
-          steps, " steps is too large");
+  const int steps = int(numbers.size()) / kValues;
+  require(inputs <= kMaxInputs && steps >= 1 && steps <= kMaxSteps, "a program of ", inputs,
+          " inputs and ", steps, " steps");
+  require(reads.size() == std::size_t(steps * kReads), "a program of ", steps, " steps reads ",
+          reads.size(), " values");
   std::vector<int> last(std::size_t(inputs + steps), kNone);
   for (int r = 0; r < int(reads.size()); ++r) {
-    if (reads[r] != kNone) last[reads[r]] = r / kReads;
+    const int step = r / kReads;
+    require(reads[r] >= kNone && reads[r] < inputs + step, "step ", step, " reads value ",
+            reads[r]);
+    if (reads[r] != kNone) last[reads[r]] = step;
   }
   Buffers buffers;
   for (Input& input : program.inputs) {
@@ -165,17 +170,16 @@ void bind_steps(const Call& call, Program& program) {
   for (const Tensor& x : call.inputs) types.push_back(x.dtype);
   for (int s = 0; s < steps; ++s) {
     BoundStep step;
-    for (int r = 0; r < kReads; ++r) {
-      const std::int64_t value = reads[s * kReads + r];
-      if (value == kNone) break;
-      require(value >= 0 && value < inputs + s, "step ", s, " reads value ", value);
-      step.values[step.reads++] = int(value);
+    std::array<DType, kReads> in{};
+    for (int r = 0; r < kReads && reads[s * kReads + r] != kNone; ++r) {
+      step.values[r] = int(reads[s * kReads + r]);
+      in[r] = types[step.values[r]];
+      ++step.reads;
     }
     for (int v = 0; v < kValues; ++v) step.numbers[v] = float(numbers[s * kValues + v]);
     std::string name;
     names >> name;
-    require(step.reads > 0, "step ", name, " reads nothing");
-    const StepKind& kind = find_step(name, types[step.values[step.reads - 1]]);
+    const StepKind& kind = find_step(name, {in.data(), std::size_t(step.reads)});
     step.run = kind.run;
     if (s + 1 < steps) step.buffer = buffers.take();
     for (int r = 0; r < step.reads; ++r) {  // after `take`: no step writes what it reads
@@ -188,6 +192,7 @@ void bind_steps(const Call& call, Program& program) {
     owned.push_back(step.buffer);
     program.steps.push_back(step);
   }
+  require(types.back() == call.out().dtype, "the last step gives ", name_of(types.back()));
 }
 
 Launch bind_fused(const Call& call) {

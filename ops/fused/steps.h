@@ -3,8 +3,10 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 
 #include "mb/elementwise.h"
 #include "mb/kernel.h"
@@ -62,73 +64,97 @@ void step_where(void* y, const Operands& in, std::int64_t n, const Values&) {
             {1, in[0].step, in[1].step, in[2].step});
 }
 
-// A row of the table: the step of an operator for operands of one type (`in` is the last one's).
+// A row of the table: the step of an operator for operands of one type.
 struct StepKind {
   std::string_view name;
-  DType in, out;
+  int reads;
+  DType in, out;  // `in`: of the last operand and, but for a choice, of the others
   RunStep run;
 };
 
-constexpr DType kF = DType::kFloat32;
-constexpr DType kB = DType::kBool;
+template <typename In, typename F>
+constexpr StepKind one(std::string_view name) {
+  using Out = decltype(std::declval<F>()(In{}));
+  return {name, 1, DTypeOf<In>::value, DTypeOf<Out>::value, step_of_one<In, F>};
+}
+
+template <typename In, typename F>
+constexpr StepKind two(std::string_view name) {
+  using Out = decltype(std::declval<F>()(In{}, In{}));
+  return {name, 2, DTypeOf<In>::value, DTypeOf<Out>::value, step_of_two<In, F>};
+}
+
+template <typename T, typename Moved>  // a choice only moves its operands' bits
+constexpr StepKind choice(std::string_view name) {
+  static_assert(sizeof(T) == sizeof(Moved));
+  return {name, 3, DTypeOf<T>::value, DTypeOf<T>::value, step_where<Moved>};
+}
+
 constexpr StepKind kSteps[] = {
-    {"abs", kF, kF, step_of_one<float, Abs>},
-    {"clip", kF, kF, step_of_one<float, Clip<float>>},
-    {"erf", kF, kF, step_of_one<float, Erf>},
-    {"exp", kF, kF, step_of_one<float, Exp>},
-    {"floor", kF, kF, step_of_one<float, Floor>},
-    {"gelu", kF, kF, step_of_one<float, Gelu>},
-    {"isfinite", kF, kB, step_of_one<float, IsFinite>},
-    {"leaky_relu", kF, kF, step_of_one<float, LeakyRelu>},
-    {"log", kF, kF, step_of_one<float, Log>},
-    {"logical_not", kB, kB, step_of_one<bool, LogicalNot>},
-    {"neg", kF, kF, step_of_one<float, Neg>},
-    {"relu", kF, kF, step_of_one<float, Relu>},
-    {"round", kF, kF, step_of_one<float, Round>},
-    {"rsqrt", kF, kF, step_of_one<float, Rsqrt>},
-    {"sigmoid", kF, kF, step_of_one<float, Sigmoid>},
-    {"sign", kF, kF, step_of_one<float, Sign>},
-    {"silu", kF, kF, step_of_one<float, Silu>},
-    {"softplus", kF, kF, step_of_one<float, Softplus>},
-    {"sqrt", kF, kF, step_of_one<float, Sqrt>},
-    {"square", kF, kF, step_of_one<float, Square>},
-    {"tanh", kF, kF, step_of_one<float, Tanh>},
+    one<float, Abs>("abs"),
+    one<float, Clip<float>>("clip"),
+    one<float, Erf>("erf"),
+    one<float, Exp>("exp"),
+    one<float, Floor>("floor"),
+    one<float, Gelu>("gelu"),
+    one<float, IsFinite>("isfinite"),
+    one<float, LeakyRelu>("leaky_relu"),
+    one<float, Log>("log"),
+    one<bool, LogicalNot>("logical_not"),
+    one<float, Neg>("neg"),
+    one<float, Relu>("relu"),
+    one<float, Round>("round"),
+    one<float, Rsqrt>("rsqrt"),
+    one<float, Sigmoid>("sigmoid"),
+    one<float, Sign>("sign"),
+    one<float, Silu>("silu"),
+    one<float, Softplus>("softplus"),
+    one<float, Sqrt>("sqrt"),
+    one<float, Square>("square"),
+    one<float, Tanh>("tanh"),
 
-    {"gelu_grad", kF, kF, step_of_two<float, GeluGrad>},
-    {"leaky_relu_grad", kF, kF, step_of_two<float, LeakyReluGrad>},
-    {"relu_grad", kF, kF, step_of_two<float, ReluGrad>},
-    {"sigmoid_grad", kF, kF, step_of_two<float, SigmoidGrad>},
-    {"silu_grad", kF, kF, step_of_two<float, SiluGrad>},
-    {"tanh_grad", kF, kF, step_of_two<float, TanhGrad>},
+    two<float, GeluGrad>("gelu_grad"),
+    two<float, LeakyReluGrad>("leaky_relu_grad"),
+    two<float, ReluGrad>("relu_grad"),
+    two<float, SigmoidGrad>("sigmoid_grad"),
+    two<float, SiluGrad>("silu_grad"),
+    two<float, TanhGrad>("tanh_grad"),
 
-    {"add", kF, kF, step_of_two<float, Add>},
-    {"div", kF, kF, step_of_two<float, Div>},
-    {"maximum", kF, kF, step_of_two<float, Maximum>},
-    {"minimum", kF, kF, step_of_two<float, Minimum>},
-    {"mul", kF, kF, step_of_two<float, Mul>},
-    {"pow", kF, kF, step_of_two<float, Pow>},
-    {"sub", kF, kF, step_of_two<float, Sub>},
+    two<float, Add>("add"),
+    two<float, Div>("div"),
+    two<float, Maximum>("maximum"),
+    two<float, Minimum>("minimum"),
+    two<float, Mul>("mul"),
+    two<float, Pow>("pow"),
+    two<float, Sub>("sub"),
 
-    {"equal", kF, kB, step_of_two<float, Equal>},
-    {"equal", kB, kB, step_of_two<bool, Equal>},
-    {"greater", kF, kB, step_of_two<float, Greater>},
-    {"greater_equal", kF, kB, step_of_two<float, GreaterEqual>},
-    {"less", kF, kB, step_of_two<float, Less>},
-    {"less_equal", kF, kB, step_of_two<float, LessEqual>},
-    {"logical_and", kB, kB, step_of_two<bool, LogicalAnd>},
-    {"logical_or", kB, kB, step_of_two<bool, LogicalOr>},
-    {"not_equal", kF, kB, step_of_two<float, NotEqual>},
-    {"not_equal", kB, kB, step_of_two<bool, NotEqual>},
+    two<float, Equal>("equal"),
+    two<bool, Equal>("equal"),
+    two<float, Greater>("greater"),
+    two<float, GreaterEqual>("greater_equal"),
+    two<float, Less>("less"),
+    two<float, LessEqual>("less_equal"),
+    two<bool, LogicalAnd>("logical_and"),
+    two<bool, LogicalOr>("logical_or"),
+    two<float, NotEqual>("not_equal"),
+    two<bool, NotEqual>("not_equal"),
 
-    {"where", kF, kF, step_where<std::uint32_t>},
-    {"where", kB, kB, step_where<std::uint8_t>},
+    choice<float, std::uint32_t>("where"),
+    choice<bool, std::uint8_t>("where"),
 };
 
-inline const StepKind& find_step(std::string_view name, DType in) {
+// The step `name` for operands of these types.
+inline const StepKind& find_step(std::string_view name, std::span<const DType> in) {
   for (const StepKind& kind : kSteps) {
-    if (kind.name == name && kind.in == in) return kind;
+    if (kind.name != name || std::size_t(kind.reads) != in.size()) continue;
+    bool fits = true;
+    for (std::size_t r = 0; r < in.size(); ++r) {
+      const bool condition = kind.reads == 3 && r == 0;
+      fits = fits && in[r] == (condition ? DType::kBool : kind.in);
+    }
+    if (fits) return kind;
   }
-  fail("no step ", name, " for ", name_of(in));
+  fail("no step ", name, " for ", in.size(), " operands of these types");
 }
 
 }  // namespace mb::MB_ISA
