@@ -47,6 +47,7 @@ class Operator(ABC):
     random: ClassVar[bool] = False  # draws from a counter: a repeated node draws the same numbers
     source: ClassVar[bool] = False  # has no instruction: a placeholder, a parameter, a constant
     rewrites: ClassVar[Sequence[Rewriter]] = ()  # fusions that passes/fuse.py tries
+    absorbs: ClassVar[Sequence[Rewriter]] = ()  # those that repeat an input's work, tried after it
 
     def __init_subclass__(cls, *, kernel: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -77,6 +78,10 @@ class Operator(ABC):
     def simplify(self, *inputs: Var) -> Sequence[Var] | None:
         """Cheaper Vars with the same values (x * 1 is x), or None; applied by passes/fold.py."""
         return None
+
+    def step_values(self) -> Sequence[float]:
+        """Numbers that its step in a fused program needs (ops/fused/steps.h), such as a slope."""
+        return ()
 
     def attrs(self) -> dict[str, Any]:
         """What the kernel gets: the dataclass fields, without those that are None."""
