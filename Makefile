@@ -31,7 +31,7 @@ lint-layers: $(VENV)/.lint
 	$(BIN)/lint-imports
 
 lint-cpp: $(VENV)/.lint
-	find engine ops -name '*.cpp' -o -name '*.h' -o -name '*.cu' | \
+	find engine ops examples -name '*.cpp' -o -name '*.h' -o -name '*.cu' | \
 	  xargs $(BIN)/clang-format --dry-run -Werror
 
 bench: $(VENV)/.installed
