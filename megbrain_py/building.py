@@ -56,6 +56,7 @@ def build(folder: str | Path) -> Built:
     with tempfile.TemporaryDirectory(prefix="megbrain_build_") as temporary:
         units = _units(room, Path(temporary), record.levels)
         warnings = _compile_all(compiler, flags, units)
+        room.key_file.unlink(missing_ok=True)  # from here on it would not tell the truth
         _link(compiler, flags, units, room)
     room.key_file.write_text(json.dumps(key) + "\n")
     return Built(room.library, levels, made=True, warnings=warnings)

@@ -156,7 +156,7 @@ def test_documented_commands_run(home: Path) -> None:
     printed = [_command(home, words) for words in commands]
     assert printed[0] == "soft_clip/build/soft_clip.so: up to date\n"
     assert "FAILED" not in printed[1] and re.search(r"channels_last +ok +ok ", printed[1])
-    assert printed[1].endswith("15 checks passed, 0 failed\n")
+    assert printed[1].endswith("14 checks passed, 0 failed\n")
     assert "loss 0.0" in printed[2] and "100.0% of the points" in printed[2]
 
 
@@ -172,26 +172,27 @@ def _command(folder: Path, words: Sequence[str]) -> str:
 def test_lower_levels_pass_the_cases(home: Path, isa: str) -> None:
     if isa not in engine.build_record().levels:
         pytest.skip(f"{isa} is not in this build")
-    assert "15 checks passed" in _megbrain(home, "test-op", "./soft_clip", MB_ISA=isa)
+    assert "14 checks passed" in _megbrain(home, "test-op", "./soft_clip", MB_ISA=isa)
 
 
 def test_a_kernel_unlike_its_reference_fails(home: Path, tmp_path: Path) -> None:
     room = _copy(home, "soft_clip", tmp_path)
     source = (room / "soft_clip.py").read_text()
-    (room / "soft_clip.py").write_text(source.replace("(1 - share", "(2 - share"))
+    (room / "soft_clip.py").write_text(source.replace("return limit *", "return 2 * limit *"))
     done = _python(tmp_path, "-m", "megbrain_py", "test-op", "soft_clip")
     assert done.returncode == 1
-    assert re.search(r"odd +ok +FAILED", done.stdout) and "error 1.0" in done.stdout
+    assert re.search(r"odd +FAILED", done.stdout)
+    assert "y0: relative error 5.00e-01 of the kernel" in done.stdout
 
 
 def test_exceptions_arrive_with_the_users_line(home: Path) -> None:
     printed = _program(home, RUN_THROWS, MB_NUM_THREADS="2")
-    at = "throws at /?<string>:11"
+    at = "throws at <string>:12"
     assert re.fullmatch(
         rf"load: {at}: refused while loading, with 2 threads\n"
         rf"{at}: thrown by a thread\n{at}: a strange exception\n"
         rf"{at}: an exception without a message\n"
-        r"throws: x must be a vector\n.*\n  at /?<string>:15\n",
+        r"throws: x must be a vector\n.*\n  at <string>:16\n",
         printed,
     ), printed
 
@@ -217,7 +218,7 @@ shutil.copy(built, built + ".new")
 shutil.move(built + ".new", built)
 mb.load_library(built)
 """
-    assert "start the program again to use the new one" in _program(tmp_path, program)
+    assert "was built again while it was open: start the program" in _program(tmp_path, program)
 
 
 def test_another_engines_library_is_refused(home: Path, tmp_path: Path) -> None:
@@ -299,7 +300,7 @@ def test_new_op_passes_its_cases(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["new-op", str(tmp_path / "leaky-square")]) == 2
     assert "'leaky-square' is no name for an operator" in capsys.readouterr().err
     _megbrain(tmp_path, "build-op", "leaky_square")
-    assert "9 checks passed, 0 failed" in _megbrain(tmp_path, "test-op", "leaky_square")
+    assert "8 checks passed, 0 failed" in _megbrain(tmp_path, "test-op", "leaky_square")
 
 
 def test_headers_are_shipped() -> None:

@@ -93,10 +93,6 @@ void add_kernels(const Registration* const* begin, const Registration* const* en
     const auto known = table().find(key);
     if (known == table().end()) continue;
     const std::string& owner = known->second.library;
-    if (owner == library) {
-      fail("kernel ", key.second, " comes from an earlier build of the same file; ",
-           "start the program again to use the new one");
-    }
     fail("kernel ", key.second, " exists already, in ", owner.empty() ? "the engine" : owner);
   }
   table().merge(added);

@@ -10,6 +10,15 @@ from megbrain_py import nn, optim
 
 clipping = mb.load_library(Path(__file__).parent / "soft_clip")
 
+
+class SoftClip(nn.Module):
+    """The operator as a layer."""
+
+    def forward(self, x: mb.Var) -> mb.Var:
+        y: mb.Var = clipping.soft_clip(x, limit=2.0)
+        return y
+
+
 # Points of two rings, the inner one in class 1.
 rng = np.random.default_rng(0)
 ring = np.arange(256) % 2
@@ -18,11 +27,10 @@ angle = rng.uniform(0, 2 * np.pi, 256)
 points = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).astype(np.float32)
 
 x, label = mb.placeholder("x", (256, 2)), mb.placeholder("label", (256,), "int64")
-first, second = nn.Linear(2, 32), nn.Linear(32, 2)
-logits = second(clipping.soft_clip(first(x), limit=2.0))
+net = nn.Sequential(nn.Linear(2, 32), SoftClip(), nn.Linear(32, 2))
+logits = net(x)
 loss = F.cross_entropy(logits, label)
-parameters = [*first.parameters(), *second.parameters()]
-updates = optim.SGD(parameters).updates(loss, mb.placeholder("lr", ()))
+updates = optim.SGD(net.parameters()).updates(loss, mb.placeholder("lr", ()))
 step = mb.compile({"loss": loss, "logits": logits}, updates=updates)
 for _ in range(300):
     found = step(x=points, label=ring, lr=0.5)

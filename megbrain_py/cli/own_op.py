@@ -105,6 +105,7 @@ MB_KERNEL("NAME", Device::kCpu, bind_NAME)
     "cases.py": '''"""Examples: odd sizes, empty, a scalar; what must be refused."""
 
 from megbrain_py.op_testing import Case, ErrorCase, integers, normal
+
 from NAME import NAME
 
 CASES = [
@@ -114,7 +115,7 @@ CASES = [
     Case("scalar", NAME, {"x": normal()}),
 ]
 ERRORS = [
-    ErrorCase("integers", NAME, {"x": integers(3)}, "NAME: x must be a float tensor, is int64"),
+    ErrorCase("integers", NAME, {"x": integers(3)}, "x must be a float tensor, is int64"),
 ]
 ''',
 }
