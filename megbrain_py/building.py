@@ -106,21 +106,22 @@ def _units(room: Room, temporary: Path, levels: Mapping[str, tuple[str, ...]]) -
 
 
 def _compile_all(compiler: Sequence[str], flags: Sequence[str], units: Sequence[_Unit]) -> str:
-    """Run the compiler, several at a time; the warnings. EngineError with the first file's errors:
+    """Run the compiler, several at a time, until one fails (the other levels would only repeat
 
-    each level would only repeat them.
+    its errors, which EngineError holds); the warnings of each file.
     """
 
     def compile_one(unit: _Unit) -> subprocess.CompletedProcess[str]:
         words = [*flags, *unit.flags, "-c", str(unit.source), "-o", str(unit.object)]
         return _run(compiler, words)
 
+    warnings: dict[Path, str] = {}
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        done = list(pool.map(compile_one, units))
-    for unit, process in zip(units, done, strict=True):
-        if process.returncode != 0:
-            raise EngineError(f"{unit.source} does not compile\n{process.stderr.rstrip()}")
-    warnings = {unit.source: process.stderr for unit, process in zip(units, done, strict=True)}
+        for unit, process in zip(units, pool.map(compile_one, units), strict=True):
+            if process.returncode != 0:
+                pool.shutdown(cancel_futures=True)
+                raise EngineError(f"{unit.source} does not compile\n{process.stderr.rstrip()}")
+            warnings[unit.source] = process.stderr
     return "".join(warnings.values())
 
 
