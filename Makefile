@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --retries 8 --timeout 60
 ENGINE_SOURCES := CMakeLists.txt setup.py pyproject.toml \
-                  $(shell find engine ops -name '*.cpp' -o -name '*.h' -o -name '*.cu')
+                  $(shell find engine ops -name '*.cpp' -o -name '*.h' -o -name '*.in' -o -name '*.cu')
 
 .PHONY: demo test lint lint-ruff lint-types lint-layers lint-cpp bench bars test-cuda clean
 
