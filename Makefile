@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --retries 8 --timeout 60
 ENGINE_SOURCES := CMakeLists.txt setup.py pyproject.toml \
-                  $(shell find engine ops -name '*.cpp' -o -name '*.h' -o -name '*.cu')
+                  $(shell find engine ops -name '*.cpp' -o -name '*.h' -o -name '*.in' -o -name '*.cu')
 
 .PHONY: demo test lint lint-ruff lint-types lint-layers lint-cpp bench bars test-cuda clean
 
@@ -31,7 +31,7 @@ lint-layers: $(VENV)/.lint
 	$(BIN)/lint-imports
 
 lint-cpp: $(VENV)/.lint
-	find engine ops -name '*.cpp' -o -name '*.h' -o -name '*.cu' | \
+	find engine ops examples -name '*.cpp' -o -name '*.h' -o -name '*.cu' | \
 	  xargs $(BIN)/clang-format --dry-run -Werror
 
 bench: $(VENV)/.installed

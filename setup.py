@@ -89,7 +89,7 @@ class CMakeBuild(build_ext):
 
 
 def packages() -> list[str]:
-    """megbrain_py with `ops` and `models` as its sub-packages; the two links are not followed."""
+    """megbrain_py with `ops`, `models` and the headers as sub-packages; no link is followed."""
     core = find_namespace_packages(
         str(ROOT),
         include=["megbrain_py", "megbrain_py.*"],
@@ -98,12 +98,14 @@ def packages() -> list[str]:
             "megbrain_py.ops.*",
             "megbrain_py.models",
             "megbrain_py.models.*",
+            "megbrain_py.include",
+            "megbrain_py.include.*",
         ],
     )
     rooms = [f"megbrain_py.{top}" for top in ("ops", "models")]
     for top in ("ops", "models"):
         rooms += [f"megbrain_py.{top}.{name}" for name in find_namespace_packages(str(ROOT / top))]
-    return core + rooms
+    return [*core, *rooms, "megbrain_py.include.mb"]
 
 
 setup(
@@ -112,8 +114,10 @@ setup(
         "megbrain_py": "megbrain_py",
         "megbrain_py.ops": "ops",
         "megbrain_py.models": "models",
+        "megbrain_py.include.mb": "engine/include/mb",
     },
-    package_data={"megbrain_py": ["py.typed", "_engine.pyi"]},
+    # Headers, those of the rooms too: operators outside of the tree are compiled against them.
+    package_data={"megbrain_py": ["py.typed", "_engine.pyi"], "": ["*.h"]},
     ext_modules=[Extension("megbrain_py._engine", sources=[])],
     cmdclass={"build_ext": CMakeBuild},
     zip_safe=False,

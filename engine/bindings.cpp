@@ -5,8 +5,10 @@
 
 #include <dnnl.hpp>
 
+#include "build_record.h"
 #include "mb/arena.h"
 #include "mb/executable.h"
+#include "mb/library.h"
 #include "mb/parallel.h"
 #include "mb/registry.h"
 #include "mb/threads.h"
@@ -145,7 +147,8 @@ std::string onednn_version() {
 
 PYBIND11_MODULE(_engine, module) {
   using namespace mb;
-  py::register_exception<Error>(module, "NativeError");
+  const auto native_error = py::register_exception<Error>(module, "NativeError");
+  py::register_exception<WrongStamp>(module, "WrongStamp", native_error);
   py::class_<PyExecutable>(module, "Executable")
       .def(py::init<py::object, std::vector<py::array>>(), py::arg("plan"), py::arg("state"))
       .def("run", &PyExecutable::run, py::arg("feeds"), py::arg("fetches"), py::arg("poison"),
@@ -160,4 +163,9 @@ PYBIND11_MODULE(_engine, module) {
   module.def("choose_isa", [](const std::string& name) { choose_isa(name); });
   module.def("onednn_version", &onednn_version);
   module.def("kernel_names", [] { return kernel_names(Device::kCpu); });
+  module.def("open_library", &open_library, py::arg("path"));
+  module.def("build_record", [] {
+    using namespace build_record;
+    return py::make_tuple(compiler, flags, levels, MB_HEADERS);
+  });
 }

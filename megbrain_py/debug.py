@@ -14,6 +14,7 @@ VARIABLES = {
     "MB_PASSES": "comma-separated: -name switches a pass off, to bisect a miscompile",
     "MB_POISON": "1: memory is filled with NaN before it is written",
     "MB_TEST_DATA": "folder with real data sets for the tests",
+    "CXX": "the C++ compiler of `megbrain build-op`; default: the one that built the engine",
 }
 
 
@@ -61,6 +62,11 @@ def test_data() -> Path | None:
     """MB_TEST_DATA."""
     text = _get("MB_TEST_DATA")
     return Path(text) if text else None
+
+
+def compiler() -> str | None:
+    """CXX."""
+    return _get("CXX")
 
 
 def set_openmp_patience() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from megbrain_py import debug
 from megbrain_py.dtypes import Array, TensorType
@@ -92,3 +95,41 @@ def onednn_version() -> str:
 def kernel_names() -> list[str]:
     """Names of all registered CPU kernels."""
     return list(_engine.kernel_names())
+
+
+def open_library(path: Path) -> list[str]:
+    """Add the kernels of a shared object to the engine's; their names. Again: does nothing.
+
+    Raises EngineError when it cannot be opened, is no library of kernels, was built for another
+    engine, or has a kernel whose name exists.
+    """
+    try:
+        return sorted(_engine.open_library(str(path.resolve())))
+    except _engine.WrongStamp as error:
+        raise WrongStamp(str(error)) from None
+    except _engine.NativeError as error:
+        raise EngineError(str(error)) from None
+
+
+class WrongStamp(EngineError):
+    """A library of kernels was built for another engine."""
+
+
+@dataclass(frozen=True)
+class BuildRecord:
+    """How the engine was built, for libraries that shall fit it.
+
+    flags: of every kernel file. levels: more for each instruction set. headers: digest of mb/*.h.
+    """
+
+    compiler: str
+    flags: tuple[str, ...]
+    levels: Mapping[str, tuple[str, ...]]
+    headers: str
+
+
+def build_record() -> BuildRecord:
+    """How this engine was built."""
+    compiler, flags, levels, headers = _engine.build_record()
+    split = {level: tuple(shlex.split(more)) for level, more in levels.items()}
+    return BuildRecord(compiler, tuple(shlex.split(flags)), split, headers)

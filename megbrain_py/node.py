@@ -21,7 +21,7 @@ from megbrain_py.errors import GraphError, Mismatch
 VarLike: TypeAlias = "Var | float | int | bool | Array"
 
 _HERE = Path(__file__).parent  # as Python was told to find it, and where it really is
-_FRAMEWORK = tuple(f"{p}{os.sep}" for p in (_HERE, _HERE.resolve(), _HERE.resolve().parent / "ops"))
+_framework = tuple(f"{p}{os.sep}" for p in (_HERE, _HERE.resolve(), _HERE.resolve().parent / "ops"))
 _MODELS = tuple(f"{p / 'models'}{os.sep}" for p in (_HERE, _HERE.resolve()))
 _serial = itertools.count()
 # While a pass rebuilds a node: that node's place; while a gradient is made: its line. Each thread
@@ -315,10 +315,18 @@ def user_origin() -> str:
     frame = sys._getframe(1)
     while frame.f_back is not None:
         path = frame.f_code.co_filename
-        if not path.startswith(_FRAMEWORK) or path.startswith(_MODELS):
+        if not path.startswith(_framework) or path.startswith(_MODELS):
             break
         frame = frame.f_back
     return f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def add_framework_folder(folder: Path) -> None:
+    """Count a room outside of the tree as the framework's: the user's line is above its files."""
+    global _framework  # noqa: PLW0603  (grows by a folder for each loaded room)
+    prefix = f"{folder}{os.sep}"
+    if prefix not in _framework:
+        _framework = (*_framework, prefix)
 
 
 def _short(path: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,11 @@ from megbrain_py import ops, reference
 from megbrain_py.autodiff import gradients
 from megbrain_py.compiler import Function, compile
 from megbrain_py.dtypes import Array, Layout, TensorType, tensor_type
-from megbrain_py.errors import GraphError, require
+from megbrain_py.errors import DataError, GraphError, require
 from megbrain_py.functional import add, mul
 from megbrain_py.functional import sum as sum_
 from megbrain_py.graph import Graph, Node, Operator, Var, constant, placeholder
+from megbrain_py.library import load_library
 
 Build = Callable[..., Any]  # Vars by keyword -> a Var or several
 
@@ -99,9 +102,15 @@ def rooms() -> list[str]:
     return [m.name for m in pkgutil.iter_modules(ops.__path__) if m.ispkg]
 
 
-def cases_of(room: str) -> tuple[list[Case], list[ErrorCase]]:
-    """A room's CASES and ERRORS; ModuleNotFoundError when it has no cases.py."""
-    module = importlib.import_module(f"megbrain_py.ops.{room}.cases")
+def cases_of(room: str | Path) -> tuple[list[Case], list[ErrorCase]]:
+    """CASES and ERRORS of a room of the package, or of a folder outside of it, which is loaded.
+
+    Raises DataError when it has no cases.py.
+    """
+    home = load_library(room).__name__ if isinstance(room, Path) else f"megbrain_py.ops.{room}"
+    if importlib.util.find_spec(f"{home}.cases") is None:
+        raise DataError(f"the operator room {room} has no cases.py")
+    module = importlib.import_module(f"{home}.cases")
     return list(module.CASES), list(module.ERRORS)
 
 

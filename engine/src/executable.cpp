@@ -64,6 +64,8 @@ auto with_title(const std::string& title, const Work& work) {
     return work();
   } catch (const std::exception& error) {
     fail(title, ": ", error.what());
+  } catch (...) {  // a kernel from outside of the tree may throw anything
+    fail(title, ": an exception without a message");
   }
 }
 
@@ -148,6 +150,8 @@ void Executable::run(const std::map<std::string, Tensor>& feeds,
     }
   } catch (const std::exception& error) {
     fail(steps_[index].title, ": ", error.what());
+  } catch (...) {
+    fail(steps_[index].title, ": an exception without a message");
   }
 
   for (const auto& [name, out] : fetches) {

@@ -68,7 +68,16 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("file", nargs="?", metavar="FILE", help="a checkpoint, or a run's folder")
 
     test = commands.add_parser("test-op", help="run an operator's cases on this machine")
-    test.add_argument("name", nargs="+", metavar="NAME", help='an operator room; "all": every one')
+    test.add_argument(
+        "name", nargs="+", metavar="NAME|FOLDER",
+        help='an operator room; "all": every one of the package; a folder: one outside of it',
+    )  # fmt: skip
+
+    build = commands.add_parser("build-op", help="compile the C++ of operators outside the package")
+    build.add_argument("folder", nargs="+", metavar="FOLDER", help="a room with *_cpu.cpp")
+
+    new = commands.add_parser("new-op", help="write a small operator to start from, in a folder")
+    new.add_argument("folder", metavar="FOLDER", help="new; its name is the operator's")
     return parser
 
 
@@ -81,7 +90,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-_COMMANDS = ("train", "eval", "predict", "check-data", "info", "test-op")
+_COMMANDS = ("train", "eval", "predict", "check-data", "info", "test-op", "build-op", "new-op")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -106,6 +115,18 @@ def _run(arguments: argparse.Namespace) -> int:
         from megbrain_py.cli.look import info
 
         return info(arguments.file)
+    return _run_on_operators(arguments)
+
+
+def _run_on_operators(arguments: argparse.Namespace) -> int:
+    if arguments.command == "build-op":
+        from megbrain_py.cli.own_op import build_op
+
+        return build_op(arguments.folder)
+    if arguments.command == "new-op":
+        from megbrain_py.cli.own_op import new_op
+
+        return new_op(arguments.folder)
     from megbrain_py.cli.test_op import test_op
 
     return test_op(arguments.name)
