@@ -61,11 +61,12 @@ def _numbers(**shapes: tuple[int, ...]) -> Callable[[], Inputs]:
     return make
 
 
-def gradient_of(build: Callable[..., Var], of: str = "x") -> Callable[..., Any]:
-    """The gradient of sum(build(...) * dy) for one input."""
+def gradient_of(build: Callable[..., Var]) -> Callable[..., Any]:
+    """The gradient of sum(build(...) * dy) for the first input; dy is the last."""
 
-    def made(dy: Var, **inputs: Var) -> Any:
-        return mb.gradients(F.sum(build(**inputs) * dy), [inputs[of]])
+    def made(*inputs: Var) -> Any:
+        *given, dy = inputs
+        return mb.gradients(F.sum(build(*given) * dy), given[:1])
 
     return made
 
@@ -87,13 +88,10 @@ def _roi_inputs(images: int, rows: int, sides: list[int], image: float) -> Calla
     return make
 
 
-def _pool(rois: Var, count: Var, dy: Var, **maps: Var) -> Var:
+def _pool(*inputs: Var) -> Var:
+    *maps, rois, count = inputs
     scales = [1 / 2 ** (2 + i) for i in range(len(maps))]
-    return F.roi_align(list(maps.values()), rois, count, 7, scales)
-
-
-def _pool_backward(**inputs: Var) -> Any:
-    return mb.gradients(F.sum(_pool(**inputs) * inputs["dy"]), [inputs["p0"]])
+    return F.roi_align(maps, rois, count, 7, scales)
 
 
 def _roi_cases() -> list[KernelCase]:
@@ -107,8 +105,9 @@ def _roi_cases() -> list[KernelCase]:
         # A bin reads up to 16 pixels of 256 channels: a product and a sum for each.
         work = images * rows * 49 * 16 * 256 * 2.0
         found += [
-            KernelCase(f"roi_align {name}", "roi_align", _pool, make, flop=work),
-            KernelCase(f"roi_align backward {name}", "roi_align_backward", _pool_backward, make,
+            KernelCase(f"roi_align {name}", "roi_align", lambda *i: _pool(*i[:-1]), make,
+                       flop=work),
+            KernelCase(f"roi_align backward {name}", "roi_align_backward", gradient_of(_pool), make,
                        flop=work),
         ]  # fmt: skip
     return found
@@ -184,7 +183,7 @@ _BOXES = [
     KernelCase("sort 1000000", "top_k", lambda x: F.sort(x)[0], _numbers(x=(1000000,))),
     *[_match_case(n) for n in (8, 64, 256)],
     KernelCase("sample 2 x 65536 -> 256", "sample",
-               lambda matches, key: F.sample(matches, key, 256, 0.5, salt=1), _sample_inputs),
+               lambda *i: F.sample(*i, 256, 0.5, salt=1), _sample_inputs),
     KernelCase("decode_boxes 2 x 65536", "decode_boxes", F.decode_boxes,
                _numbers(offsets=(2, 65536, 4), boxes=(2, 65536, 4))),
     KernelCase("encode_boxes 2 x 65536", "encode_boxes", F.encode_boxes,
@@ -198,6 +197,7 @@ _BOXES = [
 def _resize_cases() -> list[KernelCase]:
     found = []
     for mode in ("nearest", "bilinear"):
+
         def build(x: Var, mode: str = mode) -> Var:
             return F.resize(x, (128, 128), mode=mode)  # type: ignore[arg-type]
 
@@ -240,7 +240,7 @@ _MAPS = [
 _MILLIONS = 25_000_000
 
 
-def _optimizer(step: Any, states: int, scalars: tuple[float, ...]) -> Callable[[], Inputs]:
+def _optimizer(states: int, scalars: tuple[float, ...]) -> Callable[[], Inputs]:
     def make() -> Inputs:
         rng = np.random.default_rng(5)
         full = {f"x{i}": rng.random(_MILLIONS, np.float32) for i in range(2 + states)}
@@ -275,23 +275,23 @@ def _rows_and_index(rows: int, width: int, taken: int) -> Callable[[], Inputs]:
 _MAP = _numbers(x=(16, 64, 112, 112))
 _LONG = _numbers(x=(131072, 128), t=(131072, 128))
 _OTHERS = [
-    KernelCase("sgd, momentum, 25 M", "sgd_update", lambda **i: SgdUpdate(False)(*i.values()),
-               _optimizer(None, 1, (0.01, 0.9, 1e-4)), bytes=_MILLIONS * 20, in_place=True),
+    KernelCase("sgd, momentum, 25 M", "sgd_update", SgdUpdate(False),
+               _optimizer(1, (0.01, 0.9, 1e-4)), bytes=_MILLIONS * 20, in_place=True),
     KernelCase("adamw, 25 M", "adamw_update",
-               lambda **i: AdamWUpdate(0.9, 0.999, 1e-8)(*i.values()),
-               _optimizer(None, 2, (1e-3, 1e-2, 1.0)), bytes=_MILLIONS * 28, in_place=True),
+               AdamWUpdate(0.9, 0.999, 1e-8),
+               _optimizer(2, (1e-3, 1e-2, 1.0)), bytes=_MILLIONS * 28, in_place=True),
     KernelCase("softmax 131072x128", "softmax", lambda x, t: F.softmax(x), _LONG),
     KernelCase("softmax 131072x81", "softmax", F.softmax, _numbers(x=(131072, 81))),
     KernelCase("log_softmax 131072x128", "log_softmax", lambda x, t: F.log_softmax(x), _LONG),
     KernelCase("softmax, axis 1 of 64x128x56x56", "softmax", lambda x: F.softmax(x, 1),
                _numbers(x=(64, 128, 56, 56))),
     KernelCase("cross_entropy 16384x1000", "cross_entropy",
-               lambda x, label: F.cross_entropy(x, label), _labels(16384, 1000)),
+               F.cross_entropy, _labels(16384, 1000)),
     KernelCase("cross_entropy gradient 16384x1000", "cross_entropy_grad",
                lambda x, label: mb.gradients(F.cross_entropy(x, label), [x]), _labels(16384, 1000)),
     KernelCase("sigmoid_cross_entropy 16 M", "sigmoid_cross_entropy",
-               lambda x, t: F.binary_cross_entropy_with_logits(x, t), _LONG),
-    KernelCase("smooth_l1 16 M", "smooth_l1", lambda x, t: F.smooth_l1(x, t), _LONG),
+               F.binary_cross_entropy_with_logits, _LONG),
+    KernelCase("smooth_l1 16 M", "smooth_l1", F.smooth_l1, _LONG),
     KernelCase("smooth_l1 gradient 16 M", "smooth_l1_grad",
                lambda x, t: mb.gradients(F.smooth_l1(x, t, reduction="sum"), [x]), _LONG),
     KernelCase("gather 65536 rows of 256", "gather", lambda x, index, dy: F.gather(x, index),
@@ -300,14 +300,14 @@ _OTHERS = [
                lambda x, index, dy: F.gather(x, index),
                _rows_and_index(262144, 4, 4096), bytes=4096 * 40),
     KernelCase("scatter_add 4096 rows of 4 into 262144", "scatter_add",
-               gradient_of(lambda x, index: F.gather(x, index)), _rows_and_index(262144, 4, 4096),
+               gradient_of(F.gather), _rows_and_index(262144, 4, 4096),
                bytes=4096 * 24 + 262144 * 16),
     KernelCase("scatter_add 65536 rows of 256", "scatter_add",
-               gradient_of(lambda x, index: F.gather(x, index)), _rows_and_index(65536, 256, 65536)),
-    KernelCase("relayout 16x64x112x112 -> NHWC", "relayout", lambda x: Relayout("channels_last")(x),
+               gradient_of(F.gather), _rows_and_index(65536, 256, 65536)),
+    KernelCase("relayout 16x64x112x112 -> NHWC", "relayout", Relayout("channels_last"),
                _MAP),
     KernelCase("relayout pictures 16x3x224x224", "relayout",
-               lambda x: Relayout("channels_last")(x), _numbers(x=(16, 3, 224, 224))),
+               Relayout("channels_last"), _numbers(x=(16, 3, 224, 224))),
     KernelCase("transpose 16x64x12544 -> NHWC", "transpose", lambda x: F.transpose(x, (0, 2, 1)),
                _numbers(x=(16, 64, 12544))),
     KernelCase("transpose 4096x4096", "transpose", F.transpose, _numbers(x=(4096, 4096))),

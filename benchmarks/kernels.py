@@ -93,9 +93,9 @@ def _laid_out(value: Array, type: TensorType) -> Array:
 
 def node_of(case: KernelCase) -> Node:
     """The last node that runs the case's kernel."""
-    inputs = {name: Parameter(value) for name, value in case.inputs().items()}
+    inputs = [Parameter(value) for value in case.inputs().values()]
     found: list[Node] = []
-    stack = [v.node for v in _listed(case.build(**inputs))]
+    stack = [v.node for v in _listed(case.build(*inputs))]
     while stack:
         node = stack.pop()
         if node.op.kernel == case.kernel:
@@ -208,9 +208,8 @@ def nms_sides() -> Mapping[str, tuple[Side, Side]]:
         boxes = random_boxes(rng, 12000, extent=extent, side=100.0)
         scores = rng.permutation(12000).astype(np.float32)
         inputs = Parameter(boxes[None]), Parameter(scores[None])
-        step = mb.compile(
-            dict(zip(("index", "count"), F.nms(*inputs, rows=12000, iou_threshold=0.5)))
-        )
+        index, count = F.nms(*inputs, rows=12000, iou_threshold=0.5)
+        step = mb.compile({"index": index, "count": count})
         tensors = torch.from_numpy(boxes), torch.from_numpy(scores)
         kept = nms(*tensors, 0.5).numpy()
         found = step()

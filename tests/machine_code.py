@@ -22,7 +22,7 @@ _ARITHMETIC = re.compile(r"v(?:add|sub|mul|div|min|max|sqrt|cmp\w*|fn?m(?:add|su
 
 @dataclass
 class Function:
-    """Widest registers (in bits) of all instructions and of those that compute floats; what it refers to."""
+    """Widest registers in bits: of all instructions, of those that compute floats; references."""
 
     widest: int = 0
     arithmetic: int = 0

@@ -198,7 +198,8 @@ Launch bind_nms(const Call& call) {
                 image_bytes(call)};
   const std::int64_t images = call.in(0).dim(0);
   return [=](Stream&) {
-    if (images >= num_threads()) return parallel_each(images, [&](std::int64_t n) { nms.image(n); });
+    if (images >= num_threads())
+      return parallel_each(images, [&](std::int64_t n) { nms.image(n); });
     for (std::int64_t n = 0; n < images; ++n) nms.image(n);  // a thread team within each
   };
 }

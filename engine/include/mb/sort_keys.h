@@ -33,7 +33,9 @@ inline std::uint64_t* sort_keys(std::uint64_t* keys, std::uint64_t* other, std::
   }
   constexpr int kDigits = 3, kBits = 11, kValues = 1 << kBits;
   std::array<std::array<std::uint32_t, kValues>, kDigits> next{};
-  const auto digit = [](std::uint64_t key, int d) { return key >> (32 + kBits * d) & (kValues - 1); };
+  const auto digit = [](std::uint64_t key, int d) {
+    return key >> (32 + kBits * d) & (kValues - 1);
+  };
   for (std::int64_t i = 0; i < n; ++i) {
     for (int d = 0; d < kDigits; ++d) ++next[d][digit(keys[i], d)];
   }
