@@ -20,17 +20,14 @@ TRUE_BOXES = 8  # of each picture
 LARGE = {
     "convolution": ("conv2d", "channel_sum"),
     "matrix products": ("matmul", "linear"),
-    "batch norm": ("channel_",),
-    "elementwise": ("add", "mul", "relu", "sub", "div", "neg", "square"),
+    "batch norm": ("channel_moments", "channel_normalise", "channel_scale", "channel_affine"),
+    "elementwise": ("add", "sub", "mul", "div", "neg", "square", "relu"),
 }
 
 
 def part_of(kernel: str) -> str:
-    """The part of LARGE that a kernel belongs to, or "small"."""
-    for part, names in LARGE.items():
-        if any(kernel == n or (kernel.startswith(n) and n[-1] in "d_") for n in names):
-            return part
-    return "small"
+    """The part of LARGE that a kernel belongs to, by the beginning of its name, or "small"."""
+    return next((part for part, names in LARGE.items() if kernel.startswith(names)), "small")
 
 
 def data(batch: int, size: int) -> dict[str, Array]:
