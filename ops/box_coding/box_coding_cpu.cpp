@@ -89,13 +89,14 @@ Launch bind_encode(const Call& call) {
       for (std::int64_t i = 0; i < n; ++i) {
         const float w = b.w[i], h = b.h[i];
         const float tw = t.at[2][i] - t.at[0][i], th = t.at[3][i] - t.at[1][i];
-        const float dx = (t.at[0][i] + 0.5f * tw) - (b.x[i] + 0.5f * w);
-        const float dy = (t.at[1][i] + 0.5f * th) - (b.y[i] + 0.5f * h);
-        const bool real = (w > 0) & (h > 0) & (tw > 0) & (th > 0);
-        t.at[0][i] = real ? weights.x * dx / w : 0.f;
-        t.at[1][i] = real ? weights.y * dy / h : 0.f;
-        t.at[2][i] = real ? weights.w * fast_log(tw / w) : 0.f;
-        t.at[3][i] = real ? weights.h * fast_log(th / h) : 0.f;
+        const float dx = weights.x * ((t.at[0][i] + 0.5f * tw) - (b.x[i] + 0.5f * w)) / w;
+        const float dy = weights.y * ((t.at[1][i] + 0.5f * th) - (b.y[i] + 0.5f * h)) / h;
+        const float dw = weights.w * fast_log(tw / w), dh = weights.h * fast_log(th / h);
+        const int real = int(w > 0) & int(h > 0) & int(tw > 0) & int(th > 0);
+        t.at[0][i] = real != 0 ? dx : 0.f;
+        t.at[1][i] = real != 0 ? dy : 0.f;
+        t.at[2][i] = real != 0 ? dw : 0.f;
+        t.at[3][i] = real != 0 ? dh : 0.f;
       }
       t.store(y + 4 * first, n);
     });
