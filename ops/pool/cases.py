@@ -23,6 +23,7 @@ _WINDOWS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "ceil_dropped": ((1, 3, 5, 5), {"kernel": 2, "stride": 4, "padding": 1, "ceil_mode": True}),
     "whole": ((2, 130, 5, 4), {"kernel": (5, 4)}),
     "many_channels": ((1, 150, 4, 4), {"kernel": 2}),
+    "every_width": ((2, 64 + 16 + 3, 9, 7), {"kernel": 3, "stride": 2, "padding": 1}),
     "single": ((1, 1, 1, 1), {"kernel": 1}),
     "empty_batch": ((0, 4, 6, 6), {"kernel": 2}),
 }

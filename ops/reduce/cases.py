@@ -120,6 +120,13 @@ CASES += [
         ("flat", None, normal(5, 9)),
         ("ties", 1, integers(9, 40, high=4)),
         ("int32", 1, integers(9, 40, high=4, dtype="int32")),
+        ("long", 1, integers(6, 500, high=90).astype(np.float32)),
+        ("late", 1, np.eye(4, 300, 260, dtype=np.float32)),
+        (
+            "late_nan",
+            1,
+            np.where(np.eye(4, 300, 140) + np.eye(4, 300, 290), np.nan, 1).astype(np.float32),
+        ),
         ("single", 0, normal(1)),
         ("empty", 1, normal(0, 4)),
     )

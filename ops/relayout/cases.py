@@ -10,6 +10,7 @@ _INPUTS = {
     "int64": integers(2, 3, 4, 5),
     "uint8": integers(1, 3, 33, 65, dtype="uint8"),
     "many_strips": normal(1, 3, 70, 130),
+    "tiles": normal(2, 35, 9, 17),
     "one_pixel": normal(3, 17, 1, 1),
     "one_channel": normal(2, 1, 6, 6),
     "empty": np.zeros((0, 3, 4, 4), np.float32),

@@ -45,6 +45,7 @@ def _case(name: str, inputs: dict[str, Array], **options: object) -> Case:
 _THREE = [(32, 24), (16, 12), (8, 6)]
 CASES = [
     _case("three_levels", _inputs(2, 5, 19, _THREE, [5, 3]), canonical_scale=56),
+    _case("every_width", _inputs(1, 4, 64 + 16 + 3, _THREE, [4]), canonical_scale=56),
     _case("wide_channels", _inputs(1, 6, 64, _THREE, [6]), canonical_scale=56),
     _case("aligned", _inputs(2, 4, 5, _THREE, [4, 4]), canonical_scale=56, aligned=True),
     _case("adaptive", _inputs(2, 4, 5, _THREE, [2, 4]), canonical_scale=56, sampling_ratio=0),

@@ -11,10 +11,11 @@ namespace mb::MB_ISA {
 // A constant operand is handed in as a lambda, so that every combination is one loop.
 template <typename T, typename A, typename B>
 void choose(T* y, const bool* condition, std::int64_t n, const A& a, const B& b) {
+  const auto* chosen = reinterpret_cast<const std::uint8_t*>(condition);  // bools do not vectorise
 #pragma omp simd
   for (std::int64_t i = 0; i < n; ++i) {
     const T first = a(i), second = b(i);
-    y[i] = condition[i] ? first : second;
+    y[i] = chosen[i] != 0 ? first : second;
   }
 }
 
