@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from megbrain_py.errors import CompileError, EngineError
@@ -63,11 +64,21 @@ def test_data() -> Path | None:
     return Path(text) if text else None
 
 
+def child_environment(more: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process that we start: ours, as the user set it, and `more`."""
+    own = {name: text for name, text in os.environ.items() if name not in _set_by_us}
+    return {**own, **more}
+
+
+_set_by_us: set[str] = set()  # variables that the user has not set
+
+
 def set_openmp_patience() -> None:
     """Before the engine is loaded: threads that wait for others give their core up sooner.
 
     gomp's default spins so long that a second busy process makes a step several times slower;
     10,000 rounds cost 3 % of a small detector's step on an idle machine. Your own settings win.
     """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if "OMP_WAIT_POLICY" not in os.environ and "GOMP_SPINCOUNT" not in os.environ:
+        os.environ["GOMP_SPINCOUNT"] = "10000"
+        _set_by_us.add("GOMP_SPINCOUNT")

@@ -44,7 +44,7 @@ def test_readme_commands_are_accepted() -> None:
     assert shown is not None
     assert set(re.findall(r"([a-z_.]+)=", shown[1])) <= set(settings.all_keys(TrainConfig))
     commands = set(re.findall(r"^megbrain ([a-z-]+)", "megbrain check-data" + shown[1], re.M))
-    assert commands == {"check-data", "train", "eval", "predict", "info", "test-op"}
+    assert commands == {"check-data", "train", "eval", "predict", "info", "test-op", "bench"}
 
 
 def _read(folder: str, pattern: str, *kinds: str) -> set[str]:

@@ -1,1 +1,1 @@
-"""The command line: megbrain train, eval, predict, check-data, info, test-op."""
+"""The command line: megbrain train, eval, predict, check-data, info, test-op, bench."""

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from megbrain_py.cli.bench import add_bench
 from megbrain_py.errors import MegBrainError
 
 USER_ERROR = 2  # exit code of anything that the person who typed can put right
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
     test = commands.add_parser("test-op", help="run an operator's cases on this machine")
     test.add_argument("name", nargs="+", metavar="NAME", help='an operator room; "all": every one')
+    add_bench(commands)
     return parser
 
 
@@ -81,7 +83,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-_COMMANDS = ("train", "eval", "predict", "check-data", "info", "test-op")
+_COMMANDS = ("train", "eval", "predict", "check-data", "info", "test-op", "bench")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -106,6 +108,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from megbrain_py.cli.look import info
 
         return info(arguments.file)
+    if command == "bench":
+        from megbrain_py.cli.bench import bench
+
+        return bench(arguments)
     from megbrain_py.cli.test_op import test_op
 
     return test_op(arguments.name)
