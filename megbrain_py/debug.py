@@ -14,6 +14,9 @@ VARIABLES = {
     "MB_DUMP": "folder: the graph after each pass, the plan and its memory picture are written",
     "MB_PASSES": "comma-separated: -name switches a pass off, to bisect a miscompile",
     "MB_POISON": "1: memory is filled with NaN before it is written",
+    "MB_CHECK": "1: every run is checked for NaN, Inf and overwritten values; 2: more often",
+    "MB_TRACE": "file: a timeline of the process is written there, for Perfetto",
+    "MB_CACHE": "folder: what was measured on this machine; default: ~/.cache/megbrain_py",
     "MB_TEST_DATA": "folder with real data sets for the tests",
 }
 
@@ -56,6 +59,25 @@ def passes_off() -> frozenset[str]:
 def poison() -> bool:
     """MB_POISON."""
     return _get("MB_POISON") == "1"
+
+
+def check() -> int:
+    """MB_CHECK as 0 (off), 1 or 2; EngineError for anything else."""
+    text = _get("MB_CHECK") or "0"
+    if text not in ("0", "1", "2"):
+        raise EngineError(f"MB_CHECK: expected 0, 1 or 2, found {text!r}")
+    return int(text)
+
+
+def trace_file() -> Path | None:
+    """MB_TRACE."""
+    text = _get("MB_TRACE")
+    return Path(text) if text else None
+
+
+def cache_folder() -> Path:
+    """MB_CACHE."""
+    return Path(_get("MB_CACHE") or Path.home() / ".cache" / "megbrain_py")
 
 
 def test_data() -> Path | None:

@@ -25,7 +25,8 @@ def write_pictures(folder: Path, count: int, size: int, boxes: int) -> Path:
     from PIL import Image
 
     rng = np.random.default_rng(0)
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number in range(1, count + 1):
         name = f"{number}.jpg"
         coarse = rng.integers(0, 256, (GRID, GRID, 3)).astype(np.uint8)

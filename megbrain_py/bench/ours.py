@@ -58,9 +58,11 @@ def detector(built: Built, batch: int, size: int, boxes: int, preset: str = "r50
     start = time.perf_counter()
     sgd = optim.SGD(model.parameters(), momentum=MOMENTUM, weight_decay=DECAY)
     step = TrainStep(model, sgd)
-    step(fed, 0, 0, RATE)  # compiles, and makes the first step
+    step(fed, 0, 0, RATE)
+    compiled = time.perf_counter()  # and made the first step
+    step(fed, 0, 0, RATE)
     facts = {
-        "compile_seconds": time.perf_counter() - start,
+        "compile_seconds": (compiled - start) - (time.perf_counter() - compiled),
         "planned_bytes": step.peak_bytes,
     }
     return lambda: step(fed, 0, 0, RATE), facts
@@ -74,7 +76,9 @@ def detect(built: Built, size: int, preset: str = "r50_fpn") -> Workload:
     start = time.perf_counter()
     detecting = Detecting(model)
     detecting(fed)
-    facts = {"compile_seconds": time.perf_counter() - start}
+    compiled = time.perf_counter()  # and made the first run
+    detecting(fed)
+    facts = {"compile_seconds": (compiled - start) - (time.perf_counter() - compiled)}
     return lambda: detecting(fed), facts
 
 

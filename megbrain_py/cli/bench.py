@@ -30,6 +30,9 @@ def add_bench(commands: Any) -> None:
         one.add_argument("--tuned", action="store_true", help="torch with its best known settings")
         one.add_argument("--compile", action="store_true", help="torch.compile (resnet50)")
         one.add_argument("--peer-python", metavar="PYTHON", help="an interpreter that has torch")
+    ops = benches.add_parser("ops", help="operators on sizes that matter, beside the roof")
+    ops.add_argument("name", nargs="*", default=["all"], metavar="NAME", help="default: all")
+    benches.add_parser("roof", help="measure what arithmetic and memory give at most")
     loader = benches.add_parser("loader", help="share of the loader in a detector's step")
     _add_sizes(loader, _DETECTOR)
     loader.add_argument("--pairs", type=int, default=15)
@@ -43,6 +46,17 @@ def _add_sizes(parser: argparse.ArgumentParser, options: Mapping[str, int]) -> N
 
 def bench(arguments: argparse.Namespace) -> int:
     """Run the benchmark that was named."""
+    if arguments.bench == "ops":
+        from megbrain_py.bench.ops import bench_ops
+        from megbrain_py.cli.test_op import rooms_named
+
+        bench_ops(rooms_named(arguments.name))
+        return 0
+    if arguments.bench == "roof":
+        from megbrain_py.instruments.roof import renew
+
+        print(renew())
+        return 0
     if arguments.bench == "loader":
         from megbrain_py.bench.loader import loader_share
 
