@@ -11,10 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from training_fakes import config_of, parts_of
 
 import megbrain_py as mb
 from megbrain_py import engine, nn, optim
 from megbrain_py import functional as F
+from megbrain_py.bench import ours
+from megbrain_py.bench.loader import write_pictures
+from megbrain_py.data import Loader, Resize, read_coco
 from megbrain_py.dtypes import Array
 from megbrain_py.instruments import roof as roofs
 from megbrain_py.instruments.check import Checker
@@ -22,6 +26,7 @@ from megbrain_py.instruments.profile import Profile
 from megbrain_py.instruments.roof import Roof
 from megbrain_py.instruments.trace import span
 from megbrain_py.plan import Instruction, Plan, Slot
+from megbrain_py.training.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)
@@ -158,6 +163,23 @@ def test_trace_by_environment(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", script], check=True, env=environment)
     names = [event["name"] for event in json.loads(path.read_text())["traceEvents"]]
     assert {"compile", "run", "mul"} <= set(names)
+
+
+def test_trace_of_a_training_has_its_phases(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    dataset = read_coco(write_pictures(pictures, 3, 64, 2), pictures)
+    loader = Loader(dataset, 1, resize=Resize(64, 64))
+    config = config_of(tmp_path / "run", "checkpoint_every=2")
+    parts = parts_of(config, 2, batches=loader.batches, evaluate=lambda: {"AP": 0.5, "AP50": 0.5})
+    with mb.trace(tmp_path / "trace.json"):
+        Trainer(config, parts).run()
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    threads = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    found = {(e["name"], threads[e["tid"]]) for e in events if e["ph"] == "X"}
+    main = ("step", "compile", "run", "wait for a batch", "measure", "write a checkpoint")
+    assert {(name, "MainThread") for name in main} <= found
+    assert ("make a batch", "mb-loader_0") in found
 
 
 # --- checks ---
@@ -300,7 +322,50 @@ def test_training_steps_pass(level: str, monkeypatch: pytest.MonkeyPatch) -> Non
         assert np.isfinite(found["loss"])
 
 
+def test_a_detector_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in it makes Inf or NaN on the way, nor reads what was overwritten."""
+    monkeypatch.setenv("MB_CHECK", "2")
+    step, _ = ours.detector(lambda: None, batch=1, size=64, boxes=3, preset="laptop")
+    step()
+    detect, _ = ours.detect(lambda: None, size=64, preset="laptop")
+    detect()
+
+
 def test_check_refuses_other_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MB_CHECK", "yes")
     with pytest.raises(mb.EngineError, match="MB_CHECK: expected 0, 1 or 2, found 'yes'"):
         mb.compile(mb.placeholder("x", ()) * 2.0)(x=1)
+
+
+# --- MB_DUMP and MB_PASSES ---
+
+
+def _twice(x: mb.Var) -> dict[str, mb.Var]:
+    return {"y": F.exp(x * 1.0) + F.exp(x)}
+
+
+def test_dump_holds_the_graph_after_each_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MB_DUMP", str(tmp_path / "dump"))
+    function = mb.compile(_twice(mb.placeholder("x", (4,))))
+    names = ["0_fold.txt", "1_cse.txt", "2_fuse.txt", "3_layout.txt", "memory.png", "plan.txt"]
+    assert sorted(p.name for p in (tmp_path / "dump").iterdir()) == names
+    text = {name: (tmp_path / "dump" / name).read_text() for name in names if ".txt" in name}
+    assert text["0_fold.txt"].count("= exp ") == 2 and "= mul" not in text["0_fold.txt"]
+    assert text["1_cse.txt"].count("= exp ") == 1
+    assert text["3_layout.txt"] == mb.to_text(function.graph) + "\n"
+    assert text["plan.txt"] == str(function.plan) + "\n"
+
+
+def test_passes_are_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = mb.placeholder("x", (4,))
+    usual = mb.compile(_twice(x))
+    monkeypatch.setenv("MB_PASSES", "-cse, -fold")
+    monkeypatch.setenv("MB_DUMP", str(tmp_path))
+    plain = mb.compile(_twice(x))
+    assert [s.kernel for s in usual.plan.instructions] == ["exp", "add"]
+    assert sorted(s.kernel for s in plain.plan.instructions) == ["add", "exp", "exp", "mul"]
+    assert not (tmp_path / "1_cse.txt").exists() and (tmp_path / "2_fuse.txt").exists()
+    fed = np.arange(4, dtype=np.float32)
+    np.testing.assert_array_equal(plain(x=fed)["y"], usual(x=fed)["y"])

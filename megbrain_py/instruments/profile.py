@@ -132,8 +132,14 @@ _HEADS = {
 _TITLES: dict[str, Callable[[Row], str]] = {
     "instruction": lambda row: f"{row.kernel} {row.shapes}   {row.origin}",
     "kernel": lambda row: f"{row.count:5} {row.kernel}",
-    "origin": lambda row: f"{row.count:5} {row.origin}  ({row.kernel})",
+    "origin": lambda row: f"{row.count:5} {row.origin}  ({_first(row.kernel)})",
 }
+
+
+def _first(names: str, most: int = 3) -> str:
+    """The first of a list of kernels: enough to know the line."""
+    listed = names.split(", ")
+    return ", ".join(listed if len(listed) <= most else [*listed[:most], "..."])
 
 
 def _together(rows: Sequence[Row]) -> Row:
@@ -171,8 +177,9 @@ def traffic(plan: Plan, step: Instruction) -> int:
 
 
 def shapes(plan: Plan, step: Instruction) -> str:
-    """Types of inputs and outputs, as text."""
+    """Types of inputs and outputs, as text; without layouts, which make it long."""
     inputs, outputs = (
-        " ".join(str(plan.slots[s].type) for s in slots) for slots in (step.inputs, step.outputs)
+        " ".join(str(plan.slots[s].type.with_layout("rows")) for s in slots)
+        for slots in (step.inputs, step.outputs)
     )
     return f"{inputs} -> {outputs}"
