@@ -266,11 +266,14 @@ class SpecializedFunction:
         self._lock = threading.RLock()  # callers may be threads; a build may call another function
         self.compilations = 0  # how many signatures were compiled, repeats after eviction included
 
-    def __call__(self, /, **feeds: Any) -> dict[str, Array]:
-        """Run once with these arrays; EngineError where `build` has no such input or lacks one."""
+    def __call__(self, /, *, profile: bool = False, **feeds: Any) -> dict[str, Array]:
+        """Run once with these arrays; EngineError where `build` has no such input or lacks one.
+
+        profile: as in a call of the Function that `specialize` gives; its `profile()` reports.
+        """
         arrays: dict[str, Any] = {name: np.asarray(value) for name, value in feeds.items()}
         types = {name: _type_of(array) for name, array in arrays.items()}
-        return self.specialize(**types)(**arrays)
+        return self.specialize(**types)(profile=profile, **arrays)
 
     def specialize(self, /, **types: TensorType) -> Function:
         """The Function for inputs of these types, compiled now if it is new."""

@@ -20,6 +20,8 @@ VARIABLES = {
     "MB_TEST_DATA": "folder with real data sets for the tests",
 }
 
+_set_by_us: set[str] = set()  # variables that the user did not set
+
 
 def _get(name: str) -> str | None:
     assert name in VARIABLES, name
@@ -90,9 +92,6 @@ def child_environment(more: Mapping[str, str]) -> dict[str, str]:
     """The environment of a process that we start: ours, as the user set it, and `more`."""
     own = {name: text for name, text in os.environ.items() if name not in _set_by_us}
     return {**own, **more}
-
-
-_set_by_us: set[str] = set()  # variables that the user has not set
 
 
 def set_openmp_patience() -> None:

@@ -95,6 +95,15 @@ def test_profile_is_the_median_of_the_runs() -> None:
     assert {row.seconds for row in step.profile(last=2).rows} == {1.5}
 
 
+def test_a_building_function_is_profiled_by_signature() -> None:
+    function = mb.function(lambda x: {"y": x * 2.0})
+    for size in (3, 3, 4):
+        function(x=np.ones(size), profile=True)
+    function(x=np.ones(4))
+    runs = [function.specialize(x=mb.tensor_type((size,))).profile().runs for size in (3, 4)]
+    assert runs == [2, 1]
+
+
 def test_share_of_the_roof() -> None:
     roof = Roof(flops=1e9, bytes=1e8, threads=1)
     assert roof.seconds(2_000_000, 100_000) == 2e-3
