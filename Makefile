@@ -35,7 +35,7 @@ lint-cpp: $(VENV)/.lint
 	  xargs $(BIN)/clang-format --dry-run -Werror
 
 bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/resnet50_step.py $(BENCH_ARGS)
+	$(BIN)/megbrain bench resnet50 $(BENCH_ARGS)
 
 bars: $(VENV)/.installed
 	$(BIN)/python benchmarks/bars.py $(BARS_ARGS)

@@ -105,17 +105,40 @@ std::size_t query(const py::handle& instruction, const py::list& input_types,
 class PyExecutable {
  public:
   PyExecutable(const py::handle& plan, std::vector<py::array> state)
-      : state_(std::move(state)), executable_(plan_from_python(plan), blocks(state_)) {}
+      : state_(std::move(state)), executable_(load(plan_from_python(plan), blocks(state_))) {}
 
-  void run(const py::dict& feeds, const py::dict& fetches, bool poison, bool profile) {
+  // `observer` is None or has before(index) and after(index); it may look at `memory`.
+  void run(const py::dict& feeds, const py::dict& fetches, bool poison, bool profile,
+           const py::object& observer) {
     const auto in = views(feeds);
     const auto out = views(fetches);
+    const Observer watching{calls(observer, "before"), calls(observer, "after")};
     const py::gil_scoped_release release;
-    executable_.run(in, out, RunOptions{poison, profile});
+    executable_.run(in, out, RunOptions{poison, profile, observer.is_none() ? nullptr : &watching});
   }
-  std::vector<double> seconds() const { return executable_.seconds(); }
+
+  std::vector<std::pair<double, double>> times() const {
+    std::vector<std::pair<double, double>> times;
+    for (const auto& [start, end] : executable_.times()) times.emplace_back(start, end);
+    return times;
+  }
+
+  // The elements of a slot in the order of memory: a view, to be read while the plan runs.
+  py::array memory(std::size_t number) const {
+    const Tensor& slot = executable_.slot(number);
+    const py::dtype type{std::string(name_of(slot.dtype))};
+    const py::object owner = py::cast(this, py::return_value_policy::reference);
+    py::array view(type, {slot.count()}, {}, slot.pointer, owner);
+    view.attr("setflags")(py::arg("write") = false);
+    return view;
+  }
 
  private:
+  // Waits for the arena, whose holder may wait for the GIL to call its observer.
+  static Executable load(const PlanSpec& plan, const std::vector<StateBlock>& state) {
+    const py::gil_scoped_release release;
+    return Executable(plan, state);
+  }
   static std::vector<StateBlock> blocks(const std::vector<py::array>& state) {
     std::vector<StateBlock> blocks;
     for (const py::array& array : state) {
@@ -123,6 +146,12 @@ class PyExecutable {
       blocks.push_back({tensor.pointer, tensor.bytes()});
     }
     return blocks;
+  }
+  static std::function<void(std::size_t)> calls(const py::object& observer, const char* method) {
+    return [&observer, method](std::size_t index) {
+      const py::gil_scoped_acquire acquire;
+      observer.attr(method)(index);
+    };
   }
   static std::map<std::string, Tensor> views(const py::dict& arrays) {
     std::map<std::string, Tensor> views;
@@ -152,8 +181,9 @@ PYBIND11_MODULE(_engine, module) {
   py::class_<PyExecutable>(module, "Executable")
       .def(py::init<py::object, std::vector<py::array>>(), py::arg("plan"), py::arg("state"))
       .def("run", &PyExecutable::run, py::arg("feeds"), py::arg("fetches"), py::arg("poison"),
-           py::arg("profile"))
-      .def("seconds", &PyExecutable::seconds);
+           py::arg("profile"), py::arg("observer"))
+      .def("times", &PyExecutable::times)
+      .def("memory", &PyExecutable::memory, py::arg("slot"));
   module.def("query", &query, py::arg("instruction"), py::arg("inputs"), py::arg("outputs"));
   module.def("arena_bytes", [] { return Arena::scratch().size(); });
   module.def("num_threads", &num_threads);

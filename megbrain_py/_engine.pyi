@@ -1,6 +1,7 @@
 """The compiled module (engine/bindings.cpp); only engine.py imports it."""
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from megbrain_py.dtypes import Array, TensorType
 from megbrain_py.plan import Instruction, Plan
@@ -8,12 +9,22 @@ from megbrain_py.plan import Instruction, Plan
 class NativeError(Exception): ...
 class WrongStamp(NativeError): ...
 
+class Observer(Protocol):
+    def before(self, index: int, /) -> None: ...
+    def after(self, index: int, /) -> None: ...
+
 class Executable:
     def __init__(self, plan: Plan, state: Sequence[Array]) -> None: ...
     def run(
-        self, feeds: Mapping[str, Array], fetches: Mapping[str, Array], poison: bool, profile: bool
+        self,
+        feeds: Mapping[str, Array],
+        fetches: Mapping[str, Array],
+        poison: bool,
+        profile: bool,
+        observer: Observer | None,
     ) -> None: ...
-    def seconds(self) -> list[float]: ...
+    def times(self) -> list[tuple[float, float]]: ...
+    def memory(self, slot: int) -> Array: ...
 
 def query(
     instruction: Instruction, inputs: Sequence[TensorType], outputs: Sequence[TensorType]

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from megbrain_py import debug
 from megbrain_py.dtypes import Array, TensorType
@@ -36,6 +37,14 @@ def workspace_bytes(
         raise EngineError(str(error)) from None
 
 
+class Observer(Protocol):
+    """Looks at a run from outside: called with the index of each instruction."""
+
+    def before(self, index: int, /) -> None: ...
+
+    def after(self, index: int, /) -> None: ...
+
+
 class Executable:
     """A loaded plan. One runs at a time on a device; the GIL is free while it runs."""
 
@@ -52,19 +61,25 @@ class Executable:
         *,
         poison: bool = False,
         profile: bool = False,
+        observer: Observer | None = None,
     ) -> None:
         """Copy feeds in, run, copy into the arrays of `fetches`. Arrays are C-contiguous.
 
-        `poison` fills memory with NaN before it is written; `profile` times every instruction.
+        `poison` fills memory with NaN before it is written; `profile` times every instruction;
+        `observer` is called before and after each instruction and must not run another plan.
         """
         try:
-            self._native.run(dict(feeds), dict(fetches), poison, profile)
+            self._native.run(dict(feeds), dict(fetches), poison, profile, observer)
         except _engine.NativeError as error:
             raise EngineError(str(error)) from None
 
-    def seconds(self) -> list[float]:
-        """Time of each instruction in the last profiled run."""
-        return list(self._native.seconds())
+    def times(self) -> list[tuple[float, float]]:
+        """Start and end of each instruction in the last profiled run, as time.perf_counter()."""
+        return list(self._native.times())
+
+    def memory(self, slot: int) -> Array:
+        """The elements of a slot in the order of memory, for an observer: a view, not a copy."""
+        return self._native.memory(slot)
 
 
 def arena_bytes() -> int:

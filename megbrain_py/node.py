@@ -138,6 +138,14 @@ class Operator(ABC):
             and t.dtype.itemsize == out.dtype.itemsize
         ]
 
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        """Arithmetic of a call, for profiles: additions and multiplications count one each.
+
+        The default is one for each output element of an elementwise operator, and 0 for others:
+        what they cost is their traffic.
+        """
+        return sum(t.count for t in outputs if t.dtype.is_float) if self.elementwise else 0
+
     def output_types(self, inputs: Sequence[TensorType]) -> tuple[TensorType, ...]:
         """`infer` as a tuple, in rows layout."""
         types = self.infer(*[t.with_layout("rows") for t in inputs])

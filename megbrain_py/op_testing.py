@@ -60,6 +60,19 @@ class ErrorCase:
     message: str
 
 
+@dataclass(frozen=True)
+class Benchmark:
+    """A size that matters, timed by `megbrain bench ops`; `inputs` makes what is fed.
+
+    grad: inputs whose gradient's kernels are timed too.
+    """
+
+    name: str
+    build: Build
+    inputs: Callable[[], Mapping[str, Array]]
+    grad: Sequence[str] = ()
+
+
 def normal(*shape: int, seed: int = 0, scale: float = 1.0, shift: float = 0.0) -> Array:
     """Normal float32 numbers; the seed also depends on the shape."""
     rng = np.random.default_rng([seed, *shape])
@@ -112,6 +125,20 @@ def cases_of(room: str | Path) -> tuple[list[Case], list[ErrorCase]]:
         raise DataError(f"the operator room {room} has no cases.py")
     module = importlib.import_module(f"{home}.cases")
     return list(module.CASES), list(module.ERRORS)
+
+
+def benchmarks_of(room: str) -> list[Benchmark]:
+    """A room's BENCHMARKS; many rooms have none."""
+    module = importlib.import_module(f"megbrain_py.ops.{room}.cases")
+    return list(getattr(module, "BENCHMARKS", []))
+
+
+def benchmark_graph(benchmark: Benchmark, inputs: Mapping[str, Array]) -> Graph:
+    """Its outputs, and the gradients of a sum of them."""
+    case = Case(benchmark.name, benchmark.build, inputs, benchmark.grad)
+    if not benchmark.grad:
+        return Graph({f"y{i}": v for i, v in enumerate(_built(case)[1])})
+    return _loss_graph(case)[0]
 
 
 def relative_error(found: Array, expected: Array) -> float:

@@ -29,7 +29,10 @@ class Slot:
 
 @dataclass(frozen=True)
 class Instruction:
-    """One kernel call: slots by number, attributes, and the user's line it comes from."""
+    """One kernel call: slots by number, attributes, and the user's line it comes from.
+
+    `flops`: the arithmetic that it makes, for profiles; the engine does not read it.
+    """
 
     kernel: str
     inputs: tuple[int, ...]
@@ -37,6 +40,7 @@ class Instruction:
     attrs: Mapping[str, Any]
     origin: str
     workspace: int | None = None
+    flops: int = 0
 
     def __str__(self) -> str:
         outputs = ", ".join(f"s{s}" for s in self.outputs)

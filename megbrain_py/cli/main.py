@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from megbrain_py.cli.bench import add_bench
 from megbrain_py.errors import MegBrainError
 
 USER_ERROR = 2  # exit code of anything that the person who typed can put right
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
     new = commands.add_parser("new-op", help="write a small operator to start from, in a folder")
     new.add_argument("folder", metavar="FOLDER", help="new; its name is the operator's")
+    add_bench(commands)
     return parser
 
 
@@ -90,7 +92,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-_COMMANDS = ("train", "eval", "predict", "check-data", "info", "test-op", "build-op", "new-op")
+_COMMANDS = (
+    "train", "eval", "predict", "check-data", "info", "test-op", "build-op", "new-op", "bench",
+)  # fmt: skip
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -115,6 +119,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from megbrain_py.cli.look import info
 
         return info(arguments.file)
+    if command == "bench":
+        from megbrain_py.cli.bench import bench
+
+        return bench(arguments)
     return _run_on_operators(arguments)
 
 

@@ -12,7 +12,7 @@ from megbrain_py.errors import DataError, MegBrainError
 def test_op(names: Sequence[str]) -> int:
     """Run forward, gradient and error cases; exit code 1 when one fails."""
     failed = passed = 0
-    for room in _rooms(names):
+    for room in rooms_named(names):
         found = _test_room(room)
         passed += sum(not reason for reason in found)
         failed += sum(bool(reason) for reason in found)
@@ -20,7 +20,7 @@ def test_op(names: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def _rooms(names: Sequence[str]) -> list[str | Path]:
+def rooms_named(names: Sequence[str]) -> list[str | Path]:
     """Room names, from names of rooms or of functions in them; folders of rooms elsewhere."""
     from megbrain_py import functional, op_testing
     from megbrain_py.training.settings import nearest

@@ -18,6 +18,7 @@ import numpy as np
 
 from megbrain_py.dtypes import Array
 from megbrain_py.errors import DataError, EngineError
+from megbrain_py.instruments.trace import span
 from megbrain_py.nn.serialize import write_atomically
 from megbrain_py.parameter import Parameter
 from megbrain_py.training import checkpoint, settings
@@ -130,6 +131,7 @@ class Trainer:
         self.draw_curves()
         return Outcome(self.step, finished, self._figures)
 
+    @span("step")
     def _one_step(self, batch: Batch) -> None:
         lr = self.parts.schedule(self.step)
         before = self.step_function.signatures
@@ -200,8 +202,11 @@ class Trainer:
 
     def _measure_if_due(self) -> None:
         """Validation loss and COCO figures, unless the log has them already for this step."""
-        if not self._due() or self._stop is not None:
-            return
+        if self._due() and self._stop is None:
+            self._measure()
+
+    @span("measure")
+    def _measure(self) -> None:
         done = {line["kind"]: line for line in self.log.lines() if line["step"] == self.step}
         if self.parts.validation is not None and "val" not in done:
             found = self.validation(self.parts.validation(), self.config.seed)
@@ -246,6 +251,7 @@ class Trainer:
             self.parts.extra,
         )
 
+    @span("write a checkpoint")
     def save(self) -> Path:
         """Write a checkpoint of this step. EngineError if a weight is not finite."""
         state = self.checkpoint()

@@ -7,7 +7,7 @@ import numpy as np
 from megbrain_py import functional as F
 from megbrain_py.dtypes import Array
 from megbrain_py.graph import Var, constant
-from megbrain_py.op_testing import Case, ErrorCase, normal
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, channels_last, normal
 from megbrain_py.ops.batch_norm.batch_norm import NormaliseSums
 from megbrain_py.ops.batch_norm.channel_maps import ChannelAffine, ChannelAffineSum, ChannelScale
 from megbrain_py.ops.batch_norm.joined import (
@@ -164,3 +164,16 @@ ERRORS = [
     ErrorCase("rank", F.moments, {"x": normal(4)},
               "channel_moments: x must be a float tensor of rank >= 2"),
 ]  # fmt: skip
+
+
+def _benchmark(channels: int, side: int) -> Benchmark:
+    def build(x: Var, gamma: Var, beta: Var, mean: Var, var: Var) -> Var:
+        return _train(channels_last(x), gamma, beta, mean, var)[0]
+
+    def inputs() -> dict[str, Array]:
+        return {"x": normal(16, channels, side, side), **_vectors(channels)}
+
+    return Benchmark(f"train_{side}", build, inputs, ("x", "gamma", "beta"))
+
+
+BENCHMARKS = [_benchmark(64, 112), _benchmark(256, 56), _benchmark(2048, 7)]  # of ResNet-50

@@ -4,7 +4,7 @@ import numpy as np
 
 from megbrain_py import functional as F
 from megbrain_py.dtypes import Array
-from megbrain_py.op_testing import Case, ErrorCase, integers, normal
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, integers, normal
 
 _FLOAT = {"add": F.add, "sub": F.sub, "mul": F.mul, "div": F.div, "pow": F.pow,
           "maximum": F.maximum, "minimum": F.minimum}  # fmt: skip
@@ -73,4 +73,11 @@ ERRORS = [
               "mul: operands must have one element type, are float32, int64"),
     ErrorCase("division of integers", F.div,
               {"a": integers(3), "b": integers(3, low=1)}, "div: operands must be float32"),
+]  # fmt: skip
+
+BENCHMARKS = [
+    Benchmark("add", F.add, lambda: {"a": normal(16, 256, 56, 56), "b": normal(16, 256, 56, 56)}),
+    Benchmark("mul_channels", F.mul, lambda: {"a": normal(16, 256, 56, 56),
+                                              "b": normal(256, 1, 1)}),
+    Benchmark("div_rows", F.div, lambda: {"a": normal(4096, 1024), "b": normal(1024, shift=9)}),
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,10 @@ class Convolution(Operator):
         wanted: tuple[Layout, ...] = ("channels_last", "rows", "rows")
         return wanted[: len(inputs)], ("channels_last",)
 
+    def flops_of(self, y: Shape, w: Shape) -> int:
+        """Two for each output element and weight that it meets, padding included; all three."""
+        return 2 * math.prod(y) * math.prod(w[1:])
+
     # --- for the references ---
 
     def padded(self, x: Array) -> Array:
@@ -104,6 +109,9 @@ class Conv2d(Convolution, kernel="conv2d"):
         require(self.activation in (None, "relu"), f"unknown activation {self.activation!r}")
         return TensorType(shape, x.dtype)
 
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return self.flops_of(outputs[0].shape, inputs[1].shape)
+
     def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
         x, w = node.inputs[:2]
         dz: Var = dy[0]
@@ -140,6 +148,9 @@ class Conv2dBackwardData(Convolution, kernel="conv2d_backward_data"):
         require(dy.shape == shape, f"dy must have shape {shape}, has {dy.shape}")
         return TensorType(self.x_shape, dy.dtype)
 
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return self.flops_of(inputs[0].shape, inputs[1].shape)
+
     def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
         w = node.inputs[1]
         ddy = self.operator(Conv2d)(dy[0], w)
@@ -175,6 +186,9 @@ class Conv2dBackwardWeights(Convolution, kernel="conv2d_backward_weights"):
 
     def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
         return ("channels_last", "channels_last"), ("rows",)
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return self.flops_of(inputs[1].shape, self.w_shape)
 
     def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
         x, dz = node.inputs

@@ -3,7 +3,7 @@
 import numpy as np
 
 from megbrain_py import functional as F
-from megbrain_py.op_testing import Case, ErrorCase, integers, normal
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, integers, normal
 
 _TYPES = ("int32", "int64", "uint8", "bool")
 
@@ -120,4 +120,11 @@ ERRORS = [
               "top_k: x must be float32 or int32, is int64"),
     ErrorCase("one_hot", lambda x: F.one_hot(x, 3), {"x": normal(3)},
               "one_hot: indices must be int32 or int64"),
+]  # fmt: skip
+
+BENCHMARKS = [
+    Benchmark("top_2000_of_49152", lambda x: F.top_k(x, 2000), lambda: {"x": normal(2, 49_152)}),
+    Benchmark("sort", lambda x: F.sort(x, -1), lambda: {"x": normal(64, 16_384)}),
+    Benchmark("embedding", F.embedding, lambda: {"indices": integers(65_536, high=30_000),
+                                                 "weight": normal(30_000, 256)}, ("weight",)),
 ]  # fmt: skip

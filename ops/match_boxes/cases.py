@@ -8,7 +8,7 @@ import numpy as np
 
 from megbrain_py import functional as F
 from megbrain_py.dtypes import Array
-from megbrain_py.op_testing import Case, ErrorCase, integers, normal
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, integers, normal
 
 
 def boxes(*shape: int, seed: int = 0, extent: float = 100.0) -> Array:
@@ -73,4 +73,13 @@ ERRORS = [
     ErrorCase("thresholds", _match(high=0.3, low=0.7),
               {"boxes": boxes(3), "truth": boxes(1, 2), "count": _count(2)},
               "match_boxes: thresholds must be low <= high"),
+]  # fmt: skip
+
+BENCHMARKS = [
+    Benchmark("anchors", _RPN, lambda: {"boxes": boxes(65_472, extent=512.0),
+                                        "truth": boxes(2, 8, seed=1, extent=512.0),
+                                        "count": _count(8, 8)}),
+    Benchmark("proposals", _HEADS, lambda: {"boxes": boxes(2, 2008, extent=512.0),
+                                            "truth": boxes(2, 8, seed=1, extent=512.0),
+                                            "count": _count(8, 8)}),
 ]  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 
 from megbrain_py import functional as F
 from megbrain_py.dtypes import Array
-from megbrain_py.op_testing import Case, ErrorCase, integers, normal
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, integers, normal
 from megbrain_py.ops.match_boxes.cases import boxes
 
 
@@ -62,3 +62,8 @@ ERRORS = [
               "nms: classes must be int32[1,5]"),
     ErrorCase("rows", _nms(0), _inputs(1, 5), "nms: rows must be at least 1"),
 ]  # fmt: skip
+
+BENCHMARKS = [
+    Benchmark("random_12000", _nms(12_000), lambda: _inputs(1, 12_000)),
+    Benchmark("proposals", _nms(2000, 0.7), lambda: _inputs(2, 8_000)),
+]

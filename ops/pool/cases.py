@@ -6,7 +6,7 @@ import numpy as np
 
 from megbrain_py import functional as F
 from megbrain_py.graph import Var
-from megbrain_py.op_testing import Case, ErrorCase, integers, normal
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, integers, normal
 from megbrain_py.ops.conv.geometry import padding4, pair
 from megbrain_py.ops.pool.maximum import MaxPool2d
 from megbrain_py.ops.pool.sizes import pooled_size
@@ -100,4 +100,10 @@ ERRORS = [
            integers(1, 2, 5, 5)),
     _error("no bins", lambda x: F.adaptive_avg_pool2d(x, 0),
            "adaptive_avg_pool2d: there must be pixels: input (5, 5), output (0, 0)"),
+]  # fmt: skip
+
+BENCHMARKS = [
+    Benchmark("max_3x3", lambda x: F.max_pool2d(x, 3, 2, 1),
+              lambda: {"x": normal(16, 64, 112, 112)}, ("x",)),
+    Benchmark("average_all", F.global_avg_pool2d, lambda: {"x": normal(16, 2048, 7, 7)}, ("x",)),
 ]  # fmt: skip

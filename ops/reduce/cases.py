@@ -3,7 +3,7 @@
 import numpy as np
 
 from megbrain_py import functional as F
-from megbrain_py.op_testing import Case, ErrorCase, channels_last, integers, normal
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, channels_last, integers, normal
 
 _FLOAT = {"sum": F.sum, "mean": F.mean, "max": F.max, "min": F.min, "prod": F.prod}
 _AXES = {
@@ -191,4 +191,11 @@ ERRORS = [
         {"x": normal(3)},
         "broadcast_to: shape (3,) does not broadcast to (3, 5)",
     ),
+]
+
+BENCHMARKS = [
+    Benchmark("sum_all", F.sum, lambda: {"x": normal(4096, 4096)}),
+    Benchmark("sum_rows", lambda x: F.sum(x, 1), lambda: {"x": normal(4096, 4096)}),
+    Benchmark("sum_columns", lambda x: F.sum(x, 0), lambda: {"x": normal(4096, 4096)}),
+    Benchmark("max_rows", lambda x: F.max(x, 1), lambda: {"x": normal(4096, 4096)}),
 ]

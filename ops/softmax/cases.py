@@ -6,7 +6,7 @@ import numpy as np
 
 from megbrain_py import functional as F
 from megbrain_py.autodiff import gradients
-from megbrain_py.op_testing import Case, ErrorCase, integers, normal
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, integers, normal
 
 _SHAPES = {
     "row": ((3, 17), -1),
@@ -46,4 +46,10 @@ ERRORS = [
               "softmax: axis must be in [-2, 2), is 2"),
     ErrorCase("integers", F.log_softmax, {"x": integers(3, 4)},
               "log_softmax: x must be a float tensor, is int64[3,4]"),
+]  # fmt: skip
+
+BENCHMARKS = [
+    Benchmark("rows", F.softmax, lambda: {"x": normal(4096, 1000)}, ("x",)),
+    Benchmark("channels", lambda x: F.log_softmax(x, 1), lambda: {"x": normal(16, 81, 64, 64)},
+              ("x",)),
 ]  # fmt: skip
