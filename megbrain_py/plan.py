@@ -29,7 +29,11 @@ class Slot:
 
 @dataclass(frozen=True)
 class Instruction:
-    """One kernel call: slots by number, attributes, and the user's line it comes from."""
+    """One kernel call: slots by number, attributes, and the user's line it comes from.
+
+    `op`: the operator that `kernel` and `attrs` come from. One written by hand may leave it out
+    where the attributes are the operator's fields.
+    """
 
     kernel: str
     inputs: tuple[int, ...]
@@ -37,6 +41,7 @@ class Instruction:
     attrs: Mapping[str, Any]
     origin: str
     workspace: int | None = None
+    op: Any = field(default=None, repr=False)  # an Operator
 
     def __str__(self) -> str:
         outputs = ", ".join(f"s{s}" for s in self.outputs)
