@@ -153,6 +153,11 @@ class _Entry:
         return value
 
 
+def is_too_large(height: float, width: float) -> bool:
+    """Whether a picture's size must be a mistake: no file of it would be opened."""
+    return max(height, width) > _SIDE or height * width > _AREA
+
+
 def _kind(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
@@ -163,8 +168,8 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _FLOAT
 
 
-def _segmentation(entry: _Entry) -> Segmentation | None:
-    value = entry.value.get("segmentation")
+def parse_segmentation(value: Any) -> Segmentation | None:
+    """What stands under 'segmentation'; None for an empty one. ValueError says what is wrong."""
     if not value:
         return None
     try:
@@ -180,15 +185,22 @@ def _segmentation(entry: _Entry) -> Segmentation | None:
             return found
         parts = tuple(np.asarray(part, np.float64) for part in value)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise entry.error(f"'segmentation' is neither polygons nor run lengths ({error})") from None
+        raise ValueError(f"is neither polygons nor run lengths ({error})") from None
     for part in parts:
         if part.ndim != 1 or part.size % 2 or not (abs(part) <= _SIDE).all():
-            raise entry.error(
-                f"'segmentation' has a polygon of {part.size} numbers, expected pairs x, y of at "
-                f"most {_SIDE} pixels"
+            raise ValueError(
+                f"has a polygon of {part.size} numbers, expected pairs x, y of at most {_SIDE} "
+                "pixels"
             )
     parts = tuple(part for part in parts if part.size >= 6)  # a point or a line covers nothing
     return Polygons(parts) if parts else None
+
+
+def _segmentation(entry: _Entry) -> Segmentation | None:
+    try:
+        return parse_segmentation(entry.value.get("segmentation"))
+    except ValueError as error:
+        raise entry.error(f"'segmentation' {error}") from None
 
 
 def _plain_counts(counts: str | tuple[int, ...]) -> tuple[int, ...]:
@@ -294,11 +306,8 @@ def _image(entry: _Entry, objects: list[Annotation]) -> ImageEntry:
     height, width = entry.integer("height"), entry.integer("width")
     if height < 1 or width < 1:
         raise entry.error(f"the picture is {width}x{height}, expected at least 1x1")
-    if max(height, width) > _SIDE or height * width > _AREA:
-        raise entry.error(
-            f"the picture is {width}x{height}, expected at most {_SIDE} pixels a side and {_AREA} "
-            "in all"
-        )
+    if is_too_large(height, width):
+        raise entry.error(f"the picture is {width}x{height}, expected at most {_SIDE} pixels a side")
     return ImageEntry(entry.integer("id"), entry.text("file_name"), height, width, tuple(objects))
 
 

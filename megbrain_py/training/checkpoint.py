@@ -87,6 +87,8 @@ def load(path: str | Path) -> Checkpoint:
         metadata = json.loads(text["metadata"])
         version, step, seed = metadata["version"], int(metadata["step"]), int(metadata["seed"])
         config, extra = dict(metadata["config"]), dict(metadata["extra"])
+        if step < 0:
+            raise ValueError(f"step {step}")
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"checkpoint {path}: its metadata cannot be read ({error!r})") from None
     if version != VERSION:
