@@ -21,8 +21,9 @@ test: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(PYTEST_ARGS)
 
 # The engine built with sanitizers, in a folder of its own, under the tests that load it. GCC only.
-SANITIZED_TESTS := $(addprefix tests/test_,operators.py engine.py index_errors.py)
-THREAD_TESTS := $(addprefix tests/test_,operators.py engine.py data_loader.py)
+SANITIZED_TESTS := $(addprefix tests/test_,operators.py engine.py index_errors.py bad_plans.py \
+                     sanitizers.py)
+THREAD_TESTS := $(addprefix tests/test_,operators.py engine.py data_loader.py sanitizers.py)
 PRELOAD = $$($${CXX:-c++} -print-file-name=$(1)) $$($${CXX:-c++} -print-file-name=libstdc++.so)
 SANITIZED = env PYTHONPATH=.venv-$(1) PYTHONSAFEPATH=1 PYTHONMALLOC=malloc \
             LD_PRELOAD="$(call PRELOAD,$(2))"

@@ -66,7 +66,7 @@ def bccd(folder: Path) -> bool:
 
 
 def mutations(folder: Path, count: int = 10000) -> bool:
-    """Damaged checkpoints and annotation files load equal or are refused, within time and memory."""
+    """Damaged checkpoints and annotation files load or are refused, within time and memory."""
     command = [sys.executable, str(ROOT / "tests" / "mutations.py"), str(folder), str(count)]
     return subprocess.run(command, check=False).returncode == 0
 

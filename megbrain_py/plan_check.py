@@ -12,7 +12,9 @@ from megbrain_py.node import Operator, operators_of
 from megbrain_py.plan import Instruction, Plan, Slot
 from megbrain_py.planning.memory import ALIGNMENT
 
-Range: TypeAlias = tuple[int, int, int]  # of bytes: arena (-1: scratch, else the state block), from, to
+Range: TypeAlias = tuple[
+    int, int, int
+]  # of bytes: arena (-1: scratch, else the state block), from, to
 
 _SCRATCH = -1
 _LARGEST = 1 << 48  # bytes: more than an address has

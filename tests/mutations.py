@@ -117,7 +117,9 @@ def damaged_checkpoint(data: bytes, rng: Random) -> tuple[bytes, bool]:
     if signed:  # its metadata, well signed
         text = damaged_json(json.loads(header["__metadata__"]["metadata"]), rng).decode()
         whole = made()
-        named = {f"{s}/{n}": a for s in ("model", "optimizer") for n, a in getattr(whole, s).items()}
+        named = {
+            f"{s}/{n}": a for s in ("model", "optimizer") for n, a in getattr(whole, s).items()
+        }
         header["__metadata__"] |= {
             "metadata": text,
             "checksum": checkpoint._checksum(text, named),
@@ -149,9 +151,7 @@ def try_checkpoint(path: Path, data: bytes, rng: Random) -> str:
 def try_annotations(path: Path, data: bytes, rng: Random) -> str:
     """Read damaged annotations as a training does; look them over as check-data does."""
     intact = json.loads(data)
-    path.write_bytes(
-        damaged_json(intact, rng) if rng.random() < 0.7 else damaged_bytes(data, rng)
-    )
+    path.write_bytes(damaged_json(intact, rng) if rng.random() < 0.7 else damaged_bytes(data, rng))
     report = check_data(path, pictures=False)
     str(report)
     try:

@@ -134,7 +134,7 @@ BAD: dict[str, tuple[Callable[[], Plan], str]] = {
     "a smaller arena": (lambda: replace(PLAN, scratch_bytes=64), "outside the scratch arena of 64"),
     "more memory than there is": (lambda: with_scratch(1 << 46), "bytes of scratch"),
     "an output over an input": (
-        lambda: moved(output(TOP_K), source(TOP_K)), "top_k at .*is written over .* which it reads"),
+        lambda: moved(output(TOP_K), source(TOP_K)), "top_k at .*is written over .*, which it"),
     "two outputs in one place": (
         lambda: moved(output(TOP_K, 1), output(TOP_K)), "top_k at .*are written over each other"),
     "a workspace over an input": (
@@ -146,7 +146,7 @@ BAD: dict[str, tuple[Callable[[], Plan], str]] = {
         "conv2d at .*: the plan gives 8 bytes of workspace, the kernel needs"),
     "no workspace": (lambda: step(TOP_K, workspace=None), "top_k at .*gives 0 bytes of workspace"),
     "instructions turned round": (
-        lambda: replace(PLAN, instructions=PLAN.instructions[::-1]), "is read before it is written"),
+        lambda: replace(PLAN, instructions=PLAN.instructions[::-1]), "is read before it is"),
     "an instruction left out": (
         lambda: replace(PLAN, instructions=PLAN.instructions[1:]), "relu at .*is read before"),
     "a circle": (orphan, "add at hand.py:1: slot s12 .*is read before it is written"),

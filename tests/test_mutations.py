@@ -1,4 +1,4 @@
-"""Damaged checkpoints and annotation files: a short run; `make bars BARS_ARGS=mutations` is long."""
+"""Damaged checkpoints and annotation files, a few; `make bars BARS_ARGS=mutations` tries many."""
 
 from __future__ import annotations
 

@@ -307,7 +307,9 @@ def _image(entry: _Entry, objects: list[Annotation]) -> ImageEntry:
     if height < 1 or width < 1:
         raise entry.error(f"the picture is {width}x{height}, expected at least 1x1")
     if is_too_large(height, width):
-        raise entry.error(f"the picture is {width}x{height}, expected at most {_SIDE} pixels a side")
+        raise entry.error(
+            f"the picture is {width}x{height}, expected at most {_SIDE} pixels a side"
+        )
     return ImageEntry(entry.integer("id"), entry.text("file_name"), height, width, tuple(objects))
 
 
