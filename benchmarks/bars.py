@@ -2,7 +2,8 @@
 
 demo: trains and scores the digit scenes. bccd: trains on blood cells (MB_TEST_DATA must point to
 the data sets). kills: a training killed (-9) at random moments, ten without a number; each must
-resume to equal bits. mutations: damaged checkpoints and annotation files, 10,000 of each.
+resume to equal bits. mutations: damaged checkpoints and annotation files, 10,000 of each, and
+edited plans.
 """
 
 from __future__ import annotations
@@ -66,9 +67,10 @@ def bccd(folder: Path) -> bool:
 
 
 def mutations(folder: Path, count: int = 10000) -> bool:
-    """Damaged checkpoints and annotation files load or are refused, within time and memory."""
-    command = [sys.executable, str(ROOT / "tests" / "mutations.py"), str(folder), str(count)]
-    return subprocess.run(command, check=False).returncode == 0
+    """Damaged files load or are refused, within time and memory; so do edited plans."""
+    programs = [["mutations.py", str(folder), str(count)], ["plan_mutations.py", str(count // 5)]]
+    commands = [[sys.executable, str(ROOT / "tests" / name), *words] for name, *words in programs]
+    return all([subprocess.run(command, check=False).returncode == 0 for command in commands])
 
 
 BARS: dict[str, Callable[..., bool]] = {

@@ -112,19 +112,23 @@ def _range_of(plan: Plan, number: int, slot: Slot) -> Range:
 def _operator(instruction: Instruction, who: str) -> Operator:
     """The instruction's operator; for one written by hand, that of its kernel and attributes."""
     attrs = dict(instruction.attrs)
-    if isinstance(instruction.op, Operator):
-        if (instruction.op.kernel, instruction.op.attrs()) != (instruction.kernel, attrs):
-            raise EngineError(f"{who}: kernel and attributes are not those of {instruction.op}")
-        return instruction.op
+    operator = instruction.op
     found = operators_of(instruction.kernel)
-    if not found:
+    if operator is None and not found:
         raise EngineError(f"{who}: no kernel for operator {instruction.kernel}")
     try:
-        operator = found[0](**_all_fields(found[0], attrs))
+        if operator is None:
+            operator = found[0](**_all_fields(found[0], attrs))
+        expected = operator.attrs()
     except _NONSENSE as error:
         raise EngineError(f"{who}: {error}") from None
-    if operator.attrs() != attrs:
-        raise EngineError(f"{who}: attributes {attrs}, expected {operator.attrs()}")
+    if not isinstance(operator, Operator) or (operator.kernel, expected) != (
+        instruction.kernel,
+        attrs,
+    ):
+        raise EngineError(
+            f"{who}: kernel and attributes {attrs} are not those of {operator}, {expected}"
+        )
     return operator
 
 
