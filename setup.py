@@ -61,13 +61,16 @@ class CMakeBuild(build_ext):
         target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
         build = Path(self.build_temp).resolve() / "cmake"
         build.mkdir(parents=True, exist_ok=True)
+        ninja = shutil.which("ninja")
         configure = [
             self.cmake(),
             "-S",
             str(ROOT),
             "-B",
             str(build),
-            *(["-G", "Ninja"] if shutil.which("ninja") else []),
+            # By its path: in a build folder that is used again, the last one is gone with pip's
+            # environment.
+            *(["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"] if ninja else []),
             f"-DCMAKE_BUILD_TYPE={os.environ.get('MB_BUILD_TYPE', 'Release')}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",

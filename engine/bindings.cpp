@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <dnnl.hpp>
 
 #include "build_record.h"
@@ -40,6 +41,8 @@ Tensor type_from_python(const py::handle& type) {
   const auto shape = type.attr("shape").cast<std::vector<std::int64_t>>();
   require(shape.size() <= kMaxRank, "tensors have at most ", kMaxRank, " dimensions");
   tensor.rank = int(shape.size());
+  require(std::all_of(shape.begin(), shape.end(), [](std::int64_t size) { return size >= 0; }),
+          "sizes must not be negative");
   std::copy(shape.begin(), shape.end(), tensor.dims.begin());
   const auto layout = type.attr("layout").cast<std::string>();
   tensor.layout = layout == "channels_last" ? Layout::kChannelsLast : Layout::kRows;
@@ -51,6 +54,7 @@ AttrValue attr_from_python(const py::handle& value) {
   if (py::isinstance<py::int_>(value)) return value.cast<std::int64_t>();
   if (py::isinstance<py::float_>(value)) return value.cast<double>();
   if (py::isinstance<py::str>(value)) return value.cast<std::string>();
+  if (!py::isinstance<py::sequence>(value)) throw py::cast_error("no attribute");
   bool whole = true;
   for (const auto& item : value) whole = whole && py::isinstance<py::int_>(item);
   if (whole) return value.cast<std::vector<std::int64_t>>();
@@ -60,7 +64,12 @@ AttrValue attr_from_python(const py::handle& value) {
 Attrs attrs_from_python(const py::dict& values) {
   Attrs attrs;
   for (const auto& [name, value] : values) {
-    attrs.set(name.cast<std::string>(), attr_from_python(value));
+    try {
+      attrs.set(name.cast<std::string>(), attr_from_python(value));
+    } catch (const py::cast_error&) {
+      fail("attribute ", std::string(py::str(name)), ": kernels cannot read ",
+           std::string(py::repr(value)));
+    }
   }
   return attrs;
 }

@@ -200,7 +200,6 @@ def compile(
     plan = lower(optimised, engine.workspace_bytes)
     folder = debug.dump_folder()
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / "plan.txt").write_text(str(plan) + "\n")
         from megbrain_py.viz.memory import draw_memory  # a debugging aid from above this layer
 

@@ -45,9 +45,15 @@ def isa() -> str | None:
 
 
 def dump_folder() -> Path | None:
-    """MB_DUMP."""
+    """MB_DUMP, which exists then; CompileError when it cannot be made."""
     text = _get("MB_DUMP")
-    return Path(text) if text else None
+    if text is None:
+        return None
+    try:
+        Path(text).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CompileError(f"MB_DUMP: {text} cannot be made: {error.strerror}") from None
+    return Path(text)
 
 
 def passes_off() -> frozenset[str]:

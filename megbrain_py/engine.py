@@ -12,6 +12,7 @@ from megbrain_py import debug
 from megbrain_py.dtypes import Array, TensorType
 from megbrain_py.errors import EngineError
 from megbrain_py.plan import Instruction, Plan
+from megbrain_py.plan_check import check_plan
 
 debug.set_openmp_patience()
 from megbrain_py import _engine  # noqa: E402  (after the setting that OpenMP reads when loaded)
@@ -46,12 +47,16 @@ class Observer(Protocol):
 
 
 class Executable:
-    """A loaded plan. One runs at a time on a device; the GIL is free while it runs."""
+    """A loaded plan. One runs at a time on a device; the GIL is free while it runs.
+
+    EngineError for a plan that must not run (plan_check.py), wherever it comes from.
+    """
 
     def __init__(self, plan: Plan) -> None:
         try:
+            check_plan(plan)
             self._native = _engine.Executable(plan, [block.array for block in plan.state])
-        except _engine.NativeError as error:
+        except (EngineError, _engine.NativeError) as error:
             raise EngineError(f"load: {error}") from None
 
     def run(

@@ -270,7 +270,7 @@ class _Lowering:
                 tuple(slot_of[v] for v in step.outputs),
                 self._attrs(step),
                 step.origin,
-                flops=_flops(step),
+                op=step.node.op if step.node is not None else None,
             )
             if step.workspace:
                 instruction = replace(instruction, workspace=len(slots))
@@ -286,12 +286,6 @@ class _Lowering:
             allocation.height,
             allocation.lower_bound,
         )
-
-
-def _flops(step: Step) -> int:
-    if step.node is None:
-        return 0
-    return step.node.op.flops([v.type for v in step.inputs], [v.type for v in step.outputs])
 
 
 def _workspace_slot(size: int, offset: int, position: int) -> Slot:

@@ -32,6 +32,13 @@ _origin_override: ContextVar[str | None] = ContextVar("megbrain_py_origin", defa
 
 Rewriter: TypeAlias = "Callable[[Node, tuple[Var, ...]], Sequence[Var] | None]"
 
+_by_kernel: dict[str, list[type[Operator]]] = {}
+
+
+def operators_of(kernel: str) -> list[type[Operator]]:
+    """The operators with this kernel, the first that was defined first."""
+    return list(_by_kernel.get(kernel, ()))
+
 
 class Operator(ABC):
     """What a node does. A subclass is a frozen dataclass: its fields are its attributes.
@@ -53,6 +60,7 @@ class Operator(ABC):
         super().__init_subclass__(**kwargs)
         if kernel is not None:
             cls.kernel = kernel
+            _by_kernel.setdefault(kernel, []).append(cls)
 
     @property
     def name(self) -> str:

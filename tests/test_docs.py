@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import megbrain_py as mb
-from megbrain_py import debug
+from megbrain_py import debug, engine
 from megbrain_py import functional as F
 from megbrain_py.cli.main import _COMMANDS
+from megbrain_py.plan import Instruction, Plan, Slot
 from megbrain_py.training import settings
 from megbrain_py.training.config import TrainConfig
 
@@ -98,6 +99,15 @@ def _run_embedding() -> None:
     mb.compile(F.embedding(indices, table))(i=np.array([1, 7]), table=np.zeros((5, 3)))
 
 
+def _written_by_hand() -> engine.Executable:
+    """Slot 1 is no input, and nothing writes it."""
+    slots = tuple(
+        Slot(mb.TensorType((8,), mb.DType.float32), "scratch", 64 * n, 0, 1) for n in (0, 1)
+    )
+    steps = (Instruction("add", (0, 1), (0,), {}, "hand.py:1"),)
+    return engine.Executable(Plan(slots, steps, {"a": 0}, {"y": 0}, (), 128, 128))
+
+
 def _compiled() -> mb.Function:
     return mb.compile({"y": _a() + 1.0})
 
@@ -116,6 +126,7 @@ ERRORS: dict[str, Callable[[], object]] = {
     "call: input a expects float32": lambda: _compiled()(a=np.zeros((3, 4), complex)),
     "gather at": _run_embedding,
     "missing_kernel at": lambda: mb.compile(_Missing()(_a())),
+    "load: add at": _written_by_hand,
 }
 
 

@@ -8,6 +8,7 @@
 #include "mb/registry.h"
 #include "mb/relayout.h"
 #include "mb/stream.h"
+#include "slot_guard.h"
 
 namespace mb {
 namespace {
@@ -104,12 +105,22 @@ Executable::Executable(const PlanSpec& plan, const std::vector<StateBlock>& stat
         instruction.workspace < 0 ? Tensor{} : at(slots_, instruction.workspace);
     Step step;
     step.title = title_of(instruction);
-    step.launch = with_title(step.title, [&] {
-      const Kernel& kernel = find_kernel(instruction.kernel, Device::kCpu);
-      return kernel.bind(Call{instruction.kernel, inputs, outputs, workspace, instruction.attrs});
-    });
     std::vector<Tensor> written = outputs;
     if (instruction.workspace >= 0) written.push_back(workspace);
+    std::vector<Tensor> own = inputs;
+    own.insert(own.end(), written.begin(), written.end());
+    step.launch = with_title(step.title, [&] {
+      const Kernel& kernel = find_kernel(instruction.kernel, Device::kCpu);
+      const Call call{instruction.kernel, inputs, outputs, workspace, instruction.attrs};
+      const std::size_t given = instruction.workspace < 0 ? 0 : workspace.bytes();
+      const std::size_t asked =
+          kernel.workspace == nullptr
+              ? 0
+              : kernel.workspace(Call{call.kernel, inputs, outputs, {}, instruction.attrs});
+      require(given >= asked, "the plan gives ", given, " bytes of workspace, the kernel needs ",
+              asked);
+      return guarded(kernel.bind(call), own, scratch_bytes_);
+    });
     for (const Tensor& tensor : written) {
       const auto is_read = [&](const Tensor& input) { return overlap(tensor, input); };
       if (std::none_of(inputs.begin(), inputs.end(), is_read)) step.fresh.push_back(tensor);

@@ -167,8 +167,9 @@ def profile_of(plan: Plan, runs: Sequence[Sequence[float]], roof: Roof) -> Profi
 
 def _row(plan: Plan, step: Instruction, seconds: float, roof: Roof) -> Row:
     moved = traffic(plan, step)
-    least = roof.seconds(step.flops, moved)
-    return Row(step.kernel, step.origin, seconds, step.flops, moved, least, shapes(plan, step))
+    flops = plan.flops(step)
+    least = roof.seconds(flops, moved)
+    return Row(step.kernel, step.origin, seconds, flops, moved, least, shapes(plan, step))
 
 
 def traffic(plan: Plan, step: Instruction) -> int:

@@ -59,8 +59,8 @@ class Trace:
         for step, (start, end) in zip(plan.instructions, times, strict=True):
             seconds = max(end - start, 1e-9)
             args: dict[str, Any] = {"origin": step.origin, "shapes": shapes(plan, step)}
-            if step.flops:
-                args["GFLOP/s"] = round(step.flops / seconds / 1e9, 2)
+            if flops := plan.flops(step):
+                args["GFLOP/s"] = round(flops / seconds / 1e9, 2)
             args["GB/s"] = round(traffic(plan, step) / seconds / 1e9, 2)
             self.add(step.kernel, start, end, args, _ENGINE)
 

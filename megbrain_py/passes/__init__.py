@@ -43,6 +43,5 @@ def run(graph: Graph, pipeline: Sequence[Pass] = PIPELINE) -> Graph:
             continue
         graph = verify(one(graph), after=one.__name__)
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{number}_{one.__name__}.txt").write_text(to_text(graph) + "\n")
     return graph
