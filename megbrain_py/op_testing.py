@@ -120,17 +120,25 @@ def cases_of(room: str | Path) -> tuple[list[Case], list[ErrorCase]]:
 
     Raises DataError when it has no cases.py.
     """
-    home = load_library(room).__name__ if isinstance(room, Path) else f"megbrain_py.ops.{room}"
-    if importlib.util.find_spec(f"{home}.cases") is None:
-        raise DataError(f"the operator room {room} has no cases.py")
-    module = importlib.import_module(f"{home}.cases")
+    module = _cases_module(room)
     return list(module.CASES), list(module.ERRORS)
 
 
-def benchmarks_of(room: str) -> list[Benchmark]:
+def benchmarks_of(room: str | Path) -> list[Benchmark]:
     """A room's BENCHMARKS; many rooms have none."""
-    module = importlib.import_module(f"megbrain_py.ops.{room}.cases")
-    return list(getattr(module, "BENCHMARKS", []))
+    return list(getattr(_cases_module(room), "BENCHMARKS", []))
+
+
+def module_of(room: str | Path) -> str:
+    """The name of a room's module; a folder is loaded."""
+    return load_library(room).__name__ if isinstance(room, Path) else f"megbrain_py.ops.{room}"
+
+
+def _cases_module(room: str | Path) -> Any:
+    home = module_of(room)
+    if importlib.util.find_spec(f"{home}.cases") is None:
+        raise DataError(f"the operator room {room} has no cases.py")
+    return importlib.import_module(f"{home}.cases")
 
 
 def benchmark_graph(benchmark: Benchmark, inputs: Mapping[str, Array]) -> Graph:
@@ -138,7 +146,7 @@ def benchmark_graph(benchmark: Benchmark, inputs: Mapping[str, Array]) -> Graph:
     case = Case(benchmark.name, benchmark.build, inputs, benchmark.grad)
     if not benchmark.grad:
         return Graph({f"y{i}": v for i, v in enumerate(_built(case)[1])})
-    return _loss_graph(case)[0]
+    return gradient_graph_of(case)
 
 
 def relative_error(found: Array, expected: Array) -> float:

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from megbrain_py.dtypes import DType, TensorType
 from megbrain_py.errors import EngineError
 from megbrain_py.node import Operator, operators_of
@@ -79,7 +81,10 @@ def _slot(plan: Plan, number: Any, who: str) -> Slot:
 def _range_of(plan: Plan, number: int, slot: Slot) -> Range:
     who = f"slot s{number}"
     sizes = slot.type.shape
-    if not all(type(size) is int and size >= 0 for size in sizes) or slot.type.nbytes > _LARGEST:
+    if (
+        not all(isinstance(n, int | np.integer) and n >= 0 for n in sizes)
+        or slot.type.nbytes > _LARGEST
+    ):
         raise EngineError(f"{who}: impossible sizes {sizes}")
     if slot.type.layout not in ("rows", "channels_last"):
         raise EngineError(f"{who}: unknown layout {slot.type.layout}")

@@ -129,9 +129,8 @@ def run(plan: Plan, rng: Random) -> None:
 def graph_of(case: Case) -> Graph:
     """The operator's graph, of `gradient` checks where there are some."""
     if case.differentiated:
-        return op_testing._loss_graph(case)[0]
-    outputs = op_testing._built(case)[1]
-    return Graph({f"y{i}": v for i, v in enumerate(outputs)})
+        return op_testing.gradient_graph_of(case)
+    return op_testing.graph_of(case)
 
 
 def odd_operator(node: Node, rng: Random) -> Graph:
@@ -184,7 +183,7 @@ def attempt_alone(number: int, seed: int) -> str:
             code = 0
         except MegBrainError:
             code = 10
-        except Exception:  # the error that must not be
+        except Exception:  # noqa: BLE001  the error that must not be
             traceback.print_exc(limit=-6)
         finally:
             os._exit(code)

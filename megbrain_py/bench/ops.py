@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from megbrain_py import op_testing
@@ -14,7 +15,7 @@ from megbrain_py.op_testing import Benchmark
 RUNS = 12  # the first two warm up
 
 
-def bench_ops(rooms: Sequence[str], runs: int = RUNS) -> None:
+def bench_ops(rooms: Sequence[str | Path], runs: int = RUNS) -> None:
     """Print a table for each room that has BENCHMARKS."""
     top = roof()
     print(f"roof: {top}")
@@ -31,7 +32,7 @@ def _line(row: Row, top: Roof, title: str) -> str:
     return f"{1e3 * row.seconds:9.3f} {flops} {row.gbytes:6.1f} {share:>13}  {title}"
 
 
-def time_kernels(room: str, benchmark: Benchmark, runs: int = RUNS) -> list[Row]:
+def time_kernels(room: str | Path, benchmark: Benchmark, runs: int = RUNS) -> list[Row]:
     """The room's kernels in a benchmark; those around them (a sum, a change of layout) not."""
     inputs = benchmark.inputs()
     function = compile(op_testing.benchmark_graph(benchmark, inputs).outputs)
@@ -43,7 +44,7 @@ def time_kernels(room: str, benchmark: Benchmark, runs: int = RUNS) -> list[Row]
     return [row for row in found if row.kernel in own]
 
 
-def kernels_of(room: str, function: Function) -> set[str]:
+def kernels_of(room: str | Path, function: Function) -> set[str]:
     """Kernels of a function whose operators lie in the room."""
-    home = f"megbrain_py.ops.{room}."
+    home = op_testing.module_of(room)
     return {n.op.kernel for n in function.graph.nodes if type(n.op).__module__.startswith(home)}

@@ -13,6 +13,7 @@ import numpy as np
 
 from megbrain_py import debug, engine
 from megbrain_py.dtypes import DType, TensorType
+from megbrain_py.node import Operator
 from megbrain_py.parameter import aligned_copy
 from megbrain_py.plan import Instruction, Plan, Slot, StateBlock
 
@@ -43,6 +44,18 @@ class Roof:
             f"{self.flops / 1e9:.1f} GFLOP/s, {self.bytes / 1e9:.1f} GB/s "
             f"with {self.threads} threads"
         )
+
+
+@dataclass(frozen=True)
+class FmaLoop(Operator, kernel="fma_loop"):
+    """Fused multiply-adds in registers: how many each thread made, and their sums."""
+
+    rounds: int
+    threads: int
+
+    def infer(self) -> tuple[TensorType, TensorType]:
+        counts = TensorType((self.threads,), DType.float64)
+        return counts, TensorType((self.threads,), DType.float32)
 
 
 def roof() -> Roof:
@@ -103,8 +116,9 @@ def measure() -> Roof:
     """Time the two loops now, about half a second."""
     threads = engine.num_threads()
     counts = np.zeros(threads)
+    loop = FmaLoop(_ROUNDS, threads)
     arithmetic = _time(
-        Instruction("fma_loop", (), (0, 1), {"rounds": _ROUNDS}, "the arithmetic roof"),
+        Instruction(loop.kernel, (), (0, 1), loop.attrs(), "the arithmetic roof", op=loop),
         [counts, np.zeros(threads, np.float32)],
     )
     copied = [np.ones(_COPIED, np.float32), np.ones(_COPIED, np.float32)]

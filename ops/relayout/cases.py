@@ -4,6 +4,7 @@ import numpy as np
 
 from megbrain_py.op_testing import Case, ErrorCase, integers, normal
 from megbrain_py.ops.relayout import Relayout
+from megbrain_py.ops.relayout.relayout import Copy
 
 _INPUTS = {
     "float32": normal(2, 19, 5, 7),
@@ -19,6 +20,9 @@ _INPUTS = {
 CASES = [
     Case(f"to_channels_last_{name}", lambda x: Relayout("channels_last")(x), {"x": x}, grad=())
     for name, x in _INPUTS.items()
+]
+CASES += [
+    Case(f"copy_{name}", lambda x: Copy()(x), {"x": x}, grad=()) for name, x in _INPUTS.items()
 ]
 
 ERRORS = [
