@@ -53,22 +53,6 @@ struct All : Any {
   static bool join(bool a, bool b) { return a & b; }
 };
 
-// The first position of a value that is there; any NaN stands for a NaN.
-template <typename T>
-std::int64_t position_of(const T* x, std::int64_t n, T value) {
-  const auto is = [value](T a) { return int(a == value) | (int(value != value) & int(a != a)); };
-  constexpr std::int64_t kStep = 64;
-  std::int64_t at = 0;
-  for (; at + kStep <= n; at += kStep) {
-    int hits = 0;
-#pragma omp simd reduction(| : hits)
-    for (std::int64_t i = at; i < at + kStep; ++i) hits |= is(x[i]);
-    if (hits != 0) break;
-  }
-  while (is(x[at]) == 0) ++at;
-  return at;
-}
-
 // The first position whose element no other beats; a NaN beats all numbers.
 template <typename T, typename Better, typename Rule>
 Launch bind_position(const Call& call) {
@@ -87,11 +71,13 @@ Launch bind_position(const Call& call) {
     parallel_for(outer * inner, grain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t item = begin; item < end; ++item) {
         const T* from = x + item / inner * n * inner + item % inner;
+        std::int64_t at = 0;
         if (inner == 1) {  // the extreme first, with all lanes; then where it is
-          y[item] = position_of<T>(from, n, reduce_stretch<Rule>(from, n));
+          const T extreme = reduce_stretch<Rule>(from, n);
+          while (from[at] != extreme && (extreme == extreme || from[at] == from[at])) ++at;
+          y[item] = at;
           continue;
         }
-        std::int64_t at = 0;
         T best = from[0];
         for (std::int64_t i = 1; i < n; ++i) {
           const T value = from[i * inner];

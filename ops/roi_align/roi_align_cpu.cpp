@@ -6,56 +6,33 @@ namespace {
 
 constexpr std::int64_t kWorkers = 32;  // pieces of work; each has its own tables
 
-// Up to 16 pixels that are summed together: where they lie in the map, and their weights.
-struct Reads {
-  static constexpr int kMost = 16;
-  std::int64_t at[kMost];
-  float weight[kMost];
-  int size = 0;
-};
-
-// kWidth channels of y (+)= the weighted sum of the pixels; the sums stay in registers.
-template <int kWidth>
-void sum_lanes(float* y, const float* map, const Reads& reads, bool add) {
-  alignas(64) float total[kWidth];
-  for (int c = 0; c < kWidth; ++c) total[c] = add ? y[c] : 0.f;
-  for (int t = 0; t < reads.size; ++t) {
-    const float* x = map + reads.at[t];
-    const float w = reads.weight[t];
-#pragma omp simd
-    for (int c = 0; c < kWidth; ++c) total[c] += w * x[c];
-  }
-  for (int c = 0; c < kWidth; ++c) y[c] = total[c];
-}
-
-void sum_pixels(float* y, const float* map, std::int64_t channels, const Reads& reads, bool add) {
-  std::int64_t c = 0;
-  for (; c + 64 <= channels; c += 64) sum_lanes<64>(y + c, map + c, reads, add);
-  for (; c + 16 <= channels; c += 16) sum_lanes<16>(y + c, map + c, reads, add);
-  for (; c < channels; ++c) sum_lanes<1>(y + c, map + c, reads, add);
-}
-
-// One bin: every row of pixels with every column.
+// One bin: rows of pixels in y, up to four columns at a time.
 void pool_bin(float* y, const float* map, std::int64_t width, std::int64_t channels,
               const Taps& rows, std::int64_t p, const Taps& columns, std::int64_t q) {
   const std::int32_t* in_y = rows.index + p * rows.capacity;
   const std::int32_t* in_x = columns.index + q * columns.capacity;
   const float* wy = rows.weight + p * rows.capacity;
   const float* wx = columns.weight + q * columns.capacity;
-  Reads reads;
-  bool add = false;
+  bool first = true;
   for (std::int32_t i = 0; i < rows.count[p]; ++i) {
-    for (std::int32_t j = 0; j < columns.count[q]; ++j) {
-      if (reads.size == Reads::kMost) {
-        sum_pixels(y, map, channels, reads, add);
-        add = true;
-        reads.size = 0;
+    const float* row = map + in_y[i] * width * channels;
+    for (std::int32_t j = 0; j < columns.count[q]; j += 4) {
+      const std::int32_t n = std::min(4, columns.count[q] - j);
+      const float* source[4];
+      float weight[4];
+      for (std::int32_t k = 0; k < n; ++k) {
+        source[k] = row + in_x[j + k] * channels;
+        weight[k] = wy[i] * wx[j + k];
       }
-      reads.at[reads.size] = (in_y[i] * width + in_x[j]) * channels;
-      reads.weight[reads.size++] = wy[i] * wx[j];
+      if (first) {
+        combine<false>(y, source, weight, n, channels);
+      } else {
+        combine<true>(y, source, weight, n, channels);
+      }
+      first = false;
     }
   }
-  sum_pixels(y, map, channels, reads, add);  // without pixels: zeros
+  if (first) std::fill(y, y + channels, 0.f);
 }
 
 std::size_t workspace_roi_align(const Call& call) {
