@@ -19,8 +19,9 @@ constexpr int kMaxSteps = 16;         // as Fused.max_steps
 constexpr int kMaxBuffers = kMaxInputs + kMaxSteps;
 constexpr int kNone = -1;
 
+// Not a multiple of 4 KiB apart: a load must not look like a store that is still on its way.
 struct alignas(64) Buffer {
-  std::array<std::byte, kTile * sizeof(float)> bytes;
+  std::array<std::byte, kTile * sizeof(float) + 320> bytes;
 };
 
 struct Input {
