@@ -63,11 +63,11 @@ def test_loading_running_and_dropping_plans_leaks_nothing() -> None:
         gc.collect()
 
     count = allocated_bytes()
-    load(20)  # caches fill
+    load(LOADS)  # caches fill, CPython's own too
     before = count()
     load(LOADS)
-    grown = count() - before
-    assert grown < LOADS * 8, f"{grown} bytes more after {LOADS} loads"
+    grown = (count() - before) / LOADS
+    assert grown < 100, f"each load leaves {grown} bytes; a Launch alone takes more"
 
 
 @pytest.mark.skipif("libasan" not in PRELOADED, reason="for `make sanitize`")
