@@ -120,7 +120,10 @@ class PyExecutable {
     const py::gil_scoped_release release;
     executable_.run(in, out, RunOptions{poison, profile});
   }
-  std::vector<double> seconds() const { return executable_.seconds(); }
+  std::vector<double> seconds() const {
+    const py::gil_scoped_release release;  // it may wait for a run that ends in Python
+    return executable_.seconds();
+  }
 
  private:
   static std::vector<StateBlock> blocks(const std::vector<py::array>& state) {

@@ -168,4 +168,9 @@ void Executable::run(const std::map<std::string, Tensor>& feeds,
   }
 }
 
+std::vector<double> Executable::seconds() const {
+  const std::scoped_lock lock(Arena::scratch().mutex());
+  return seconds_;
+}
+
 }  // namespace mb

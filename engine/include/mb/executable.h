@@ -52,7 +52,7 @@ class Executable {
   void run(const std::map<std::string, Tensor>& feeds, const std::map<std::string, Tensor>& fetches,
            const RunOptions& options);
 
-  const std::vector<double>& seconds() const { return seconds_; }  // of the last profiled run
+  std::vector<double> seconds() const;  // of the last profiled run; waits for one that runs
 
  private:
   struct Step {
