@@ -28,14 +28,21 @@ PRELOAD = $$($${CXX:-c++} -print-file-name=$(1)) $$($${CXX:-c++} -print-file-nam
 SANITIZED = env PYTHONPATH=.venv-$(1) PYTHONSAFEPATH=1 PYTHONMALLOC=malloc \
             LD_PRELOAD="$(call PRELOAD,$(2))"
 
-sanitize: export ASAN_OPTIONS ?= detect_leaks=0
-sanitize: export UBSAN_OPTIONS ?= print_stacktrace=1
-sanitize: .venv-address/.installed
-	$(call SANITIZED,address,libasan.so) $(BIN)/pytest -q -n 2 $(SANITIZED_TESTS)
+SHOW_REPORTS = || { cat .venv-$(1)/report.* >&2; exit 1; }
 
-sanitize-thread: export TSAN_OPTIONS ?= suppressions=tests/tsan.supp
+sanitize: export ASAN_OPTIONS = detect_leaks=0:log_path=$(CURDIR)/.venv-address/report
+sanitize: export UBSAN_OPTIONS = print_stacktrace=1:log_path=$(CURDIR)/.venv-address/report
+sanitize: .venv-address/.installed
+	rm -f .venv-address/report.*
+	$(call SANITIZED,address,libasan.so) \
+	  $(BIN)/pytest -q -n 2 $(SANITIZED_TESTS) $(call SHOW_REPORTS,address)
+
+sanitize-thread: export TSAN_OPTIONS = $\
+  halt_on_error=1:suppressions=$(CURDIR)/tests/tsan.supp:log_path=$(CURDIR)/.venv-thread/report
 sanitize-thread: .venv-thread/.installed
-	setarch -R $(call SANITIZED,thread,libtsan.so) $(BIN)/pytest -q -n 2 $(THREAD_TESTS)
+	rm -f .venv-thread/report.*
+	setarch -R $(call SANITIZED,thread,libtsan.so) \
+	  $(BIN)/pytest -q -n 2 $(THREAD_TESTS) $(call SHOW_REPORTS,thread)
 
 lint: lint-ruff lint-types lint-layers lint-cpp
 

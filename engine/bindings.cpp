@@ -127,6 +127,7 @@ class PyExecutable {
   }
 
   std::vector<std::pair<double, double>> times() const {
+    const py::gil_scoped_release release;  // it may wait for a run that ends in Python
     std::vector<std::pair<double, double>> times;
     for (const auto& [start, end] : executable_.times()) times.emplace_back(start, end);
     return times;

@@ -120,3 +120,19 @@ def test_runs_from_several_threads_take_turns() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_a_profile_is_read_while_another_thread_runs() -> None:
+    function = mb.compile(mb.placeholder("x", (50_000,)) * 2.0 + 1.0)
+    value = np.zeros(50_000, np.float32)
+    function(x=value, profile=True)
+
+    def work() -> None:
+        for _ in range(50):
+            function(x=value, profile=True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while thread.is_alive():
+        assert len(function.profile()) == 2
+    thread.join()

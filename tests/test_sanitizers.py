@@ -63,11 +63,11 @@ def test_loading_running_and_dropping_plans_leaks_nothing() -> None:
         gc.collect()
 
     count = allocated_bytes()
-    load(20)  # caches fill
+    load(LOADS)  # caches fill, CPython's own too
     before = count()
     load(LOADS)
-    grown = count() - before
-    assert grown < LOADS * 8, f"{grown} bytes more after {LOADS} loads"
+    grown = (count() - before) / LOADS
+    assert grown < 100, f"each load leaves {grown} bytes; a Launch alone takes more"
 
 
 @pytest.mark.skipif("libasan" not in PRELOADED, reason="for `make sanitize`")
@@ -82,7 +82,13 @@ def test_a_kernel_that_leaves_its_slot_is_seen() -> None:
         "plan = Plan(slots, (step,), {'x': 0}, {}, (), 192, 192)\n"
         "_engine.Executable(plan, []).run({'x': np.zeros(16, 'f')}, {}, False, False)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert "AddressSanitizer: use-after-poison" in done.stderr, done.stderr
     assert done.returncode != 0
 

@@ -170,4 +170,9 @@ void Executable::run(const std::map<std::string, Tensor>& feeds,
   }
 }
 
+std::vector<Interval> Executable::times() const {
+  const std::scoped_lock lock(Arena::scratch().mutex());
+  return times_;
+}
+
 }  // namespace mb

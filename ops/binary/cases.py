@@ -50,6 +50,14 @@ CASES += [
     for name, f in _COMPARISONS.items()
 ]
 _SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 3e38, 1.0], np.float32)
+_LARGE = {dtype: np.array([np.iinfo(dtype).min, -1, 2, np.iinfo(dtype).max], dtype)
+          for dtype in ("int32", "int64")}  # fmt: skip
+CASES += [
+    Case(f"{name}_{dtype}_wraps", lambda a, b, f=f: f(a, b),
+         {"a": large, "b": np.roll(large, 1)}, grad=())
+    for name, f in {"add": F.add, "sub": F.sub, "mul": F.mul}.items()
+    for dtype, large in _LARGE.items()
+]  # fmt: skip
 CASES += [
     Case(f"{name}_special", lambda a, b, f=f: f(a, b),
          {"a": _SPECIAL, "b": np.roll(_SPECIAL, 1)}, grad=())

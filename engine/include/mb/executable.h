@@ -64,8 +64,8 @@ class Executable {
   void run(const std::map<std::string, Tensor>& feeds, const std::map<std::string, Tensor>& fetches,
            const RunOptions& options);
 
-  const std::vector<Interval>& times() const { return times_; }  // of the last profiled run
-  const Tensor& slot(std::size_t number) const;                  // its type and place
+  std::vector<Interval> times() const;  // of the last profiled run; waits for one that runs
+  const Tensor& slot(std::size_t number) const;  // its type and place
 
  private:
   struct Step {
