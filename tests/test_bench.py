@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from megbrain_py import op_testing
 from megbrain_py.bench import compare, inputs, loader, ops, pairs, sides, worker
-from megbrain_py.cli.main import main
+from megbrain_py.cli.main import _parser, main
 from megbrain_py.data import read_coco
 from megbrain_py.dtypes import Array
 from megbrain_py.errors import MegBrainError
@@ -192,3 +193,11 @@ def test_bench_ops_times_the_kernels_of_the_room(
     text = capsys.readouterr().out
     assert "roof: " in text and "conv: small, conv2d_backward_weights" in text
     assert main(["bench", "ops", "convv"]) == 2
+
+
+def test_commands_of_the_page_are_accepted() -> None:
+    page = Path(__file__).resolve().parent.parent / "docs" / "profiling.md"
+    lines = re.findall(r"^(?:\$ )?megbrain (bench .*?)(?:  +#.*)?$", page.read_text(), re.MULTILINE)
+    assert len(lines) >= 7
+    for line in lines:
+        assert _parser().parse_args(line.split()).command == "bench"
