@@ -81,10 +81,8 @@ def _slot(plan: Plan, number: Any, who: str) -> Slot:
 def _range_of(plan: Plan, number: int, slot: Slot) -> Range:
     who = f"slot s{number}"
     sizes = slot.type.shape
-    if (
-        not all(isinstance(n, int | np.integer) and n >= 0 for n in sizes)
-        or slot.type.nbytes > _LARGEST
-    ):
+    whole = all(isinstance(n, int | np.integer) and n >= 0 for n in sizes)
+    if not whole or slot.type.nbytes > _LARGEST:
         raise EngineError(f"{who}: impossible sizes {sizes}")
     if slot.type.layout not in ("rows", "channels_last"):
         raise EngineError(f"{who}: unknown layout {slot.type.layout}")
