@@ -1,6 +1,6 @@
 """Training steps with fusion against the same steps without, in pairs, and the time by kernel.
 
-python benchmarks/fusion.py [resnet50] [detector] [--pairs 15]
+python benchmarks/fusion.py [resnet50 | detector] [--pairs 15]
 """
 
 from __future__ import annotations
@@ -80,10 +80,10 @@ def main() -> None:
     """Print verdicts and tables."""
     builds = {"resnet50": resnet50, "detector": detector}
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("steps", nargs="*", default=list(builds), choices=[*builds, []])
+    parser.add_argument("step", nargs="?", choices=list(builds), help="default: both")
     parser.add_argument("--pairs", type=int, default=15)
     arguments = parser.parse_args()
-    for name in arguments.steps:
+    for name in [arguments.step] if arguments.step else builds:
         (fused, feeds), (plain, _) = builds[name](passes.PIPELINE), builds[name](PLAIN)
         mine, other = (lambda: fused(**feeds)), (lambda: plain(**feeds))  # noqa: B023
         print(name, compare(mine, other, arguments.pairs))
