@@ -25,7 +25,7 @@ SANITIZED_TESTS := $(addprefix tests/test_,operators.py engine.py index_errors.p
                      sanitizers.py)
 THREAD_TESTS := $(addprefix tests/test_,operators.py engine.py data_loader.py sanitizers.py)
 PRELOAD = $$($${CXX:-c++} -print-file-name=$(1)) $$($${CXX:-c++} -print-file-name=libstdc++.so)
-SANITIZED = env PYTHONPATH=.venv-$(1) PYTHONSAFEPATH=1 PYTHONMALLOC=malloc \
+SANITIZED = env PYTHONPATH=.venv-$(1) PYTHONSAFEPATH=1 PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 \
             LD_PRELOAD="$(call PRELOAD,$(2))"
 
 SHOW_REPORTS = || { cat .venv-$(1)/report.* >&2; exit 1; }

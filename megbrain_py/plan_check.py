@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import types
+import typing
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from megbrain_py import node
 from megbrain_py.dtypes import DType, TensorType
 from megbrain_py.errors import EngineError
 from megbrain_py.node import Operator, operators_of
@@ -132,7 +137,42 @@ def _operator(instruction: Instruction, who: str) -> Operator:
         raise EngineError(
             f"{who}: kernel and attributes {attrs} are not those of {operator}, {expected}"
         )
+    for name, declared in _declared(type(operator)).items():
+        if not _fits(getattr(operator, name), declared):
+            raise EngineError(f"{who}: {name} is {getattr(operator, name)!r}, expected {declared}")
     return operator
+
+
+@cache
+def _declared(kind: type[Any]) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind, localns=vars(node))  # Rewriter names what is there
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _fits(value: Any, declared: Any) -> bool:
+    """Is the value of the declared type? Kernels rely on the lengths of tuples."""
+    origin, inner = typing.get_origin(declared), typing.get_args(declared)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is typing.Literal:
+        return value in inner
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        kinds = inner[:1] * len(value) if Ellipsis in inner else inner
+        return len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if declared is float:
+        return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if declared is int:
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        return whole and abs(int(value)) < 1 << 63
+    return isinstance(value, declared)
+
+
+@cache
+def _inputs(kind: type[Operator]) -> inspect.Signature:
+    """The inputs by name: where `infer` takes any number, `reference` says how many."""
+    return inspect.signature(kind.reference)
 
 
 def _all_fields(kind: type[Any], attrs: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,11 +186,12 @@ def _check_types(plan: Plan, instruction: Instruction, who: str) -> Operator:
     inputs = [plan.slots[number].type for number in instruction.inputs]
     outputs = [plan.slots[number].type for number in instruction.outputs]
     try:
+        _inputs(type(operator)).bind(operator, *inputs)
         plain = operator.output_types(inputs)
         wanted, given = operator.layouts(inputs)
     except _NONSENSE as error:
-        types = "".join(f"\n  s{n}: {t}" for n, t in zip(instruction.inputs, inputs, strict=True))
-        raise EngineError(f"{who}: {error}{types}") from None
+        listed = "".join(f"\n  s{n}: {t}" for n, t in zip(instruction.inputs, inputs, strict=True))
+        raise EngineError(f"{who}: {error}{listed}") from None
     if any(operator.alias(inputs, [t]) is not None for t in plain[:1]):
         raise EngineError(f"{who}: is a view and has no instruction")
     if [t.with_layout("rows") for t in outputs] != list(plain):

@@ -171,6 +171,7 @@ BAD: dict[str, tuple[Callable[[], Plan], str]] = {
     "an attribute that is no number": (lambda: by_hand(CONV, stride=(0, 0)), "conv2d at .*stride"),
     "an unknown attribute": (lambda: by_hand(TOP_K, sorted=True), "top_k at .*sorted"),
     "an attribute left out": (lambda: step(TOP_K, op=None, attrs={"k": 4}), "top_k at .*"),
+    "an attribute too short": (lambda: by_hand(CONV, stride=(1,)), "conv2d at .*"),
     "a negative axis": (lambda: by_hand(MEAN, axes=(-9, 3)), "mean at .*ax"),
     "an axis twice": (lambda: by_hand(MEAN, axes=(3, 3)), "mean at .*gives"),
 }  # fmt: skip
