@@ -281,3 +281,36 @@ def test_real_sets_are_read_whole(name: str) -> None:
             if found.segmentation is not None and not found.crowd:
                 area = decode_mask(found.segmentation, image.height, image.width).sum()
                 assert abs(float(area) - found.area) < 0.2 * found.area + 30
+
+
+_ODD_VALUES = [
+    None, 0, -1, 1.5, "", "a", [], [1], {}, True, 1e400, [["a"]], {"size": [48, 64]},
+    {"size": [48, 64], "counts": ["x"]}, {"size": ["a", 2], "counts": [1]}, {"size": [48],
+    "counts": [1]}, {"size": [48, 64], "counts": None},
+]  # fmt: skip
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a JSON value."""
+    keys = value if isinstance(value, dict) else range(len(value) if isinstance(value, list) else 0)
+    deeper = [place for key in keys for place in _places(value[key], (*path, key))]
+    return [*([path] if path else []), *deeper]
+
+
+def test_what_check_data_accepts_can_be_read(tmp_path: Path) -> None:
+    content = data_files.document([(48, 64)], 2)
+    content["annotations"][1]["segmentation"] = {"size": [48, 64], "counts": [10, 20, 3042]}
+    file = data_files.write(tmp_path, content, pictures=False)
+    accepted = 0
+    for place in _places(content):
+        for value in _ODD_VALUES:
+            document = json.loads(json.dumps(content))
+            holder = document
+            for key in place[:-1]:
+                holder = holder[key]
+            holder[place[-1]] = value
+            file.write_text(json.dumps(document))
+            if check_data(file, tmp_path, pictures=False).ok:
+                accepted += 1
+                read_coco(file)
+    assert accepted > 50, "what is refused is the business of other tests"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from megbrain_py.data.coco import is_number, is_too_large, load_json, parse_segmentation
+from megbrain_py.data.coco import is_number, is_too_large, load_json, parse_segmentation, read_coco
 from megbrain_py.data.images import open_rgb
 from megbrain_py.errors import DataError
 
@@ -158,9 +158,21 @@ class _Checker:
             if not self.per_class[name]:
                 self.add("note", "class without objects", f"category {key}", name)
         empty = [str(key) for key in self.image_sizes if not self.objects_of[key]]
+        if not sum(self.per_class.values()):
+            self.add("warning", "no objects", "annotations", "nothing to learn from")
         if empty:
             text = f"{len(empty)} of {len(self.image_sizes)} pictures have no objects"
             self.add("note", "picture without objects", f"image ids {', '.join(empty[:5])}", text)
+
+    def reading(self, path: Path) -> None:
+        """What a training would refuse has a finding, also where no check above looks for it."""
+        if any(finding.severity == "error" for finding in self.findings):
+            return
+        try:
+            read_coco(path)
+        except DataError as error:
+            text = str(error).removeprefix(f"{path}: ")
+            self.add("error", "cannot be understood", path.name, text)
 
     def pictures(self, folder: Path, progress: Callable[[int, int], None] | None) -> None:
         """Decode every picture, some at a time; order of findings is the order of the file."""
@@ -214,6 +226,7 @@ def check_data(
     checker.images(document)
     checker.annotations(document)
     checker.statistics()
+    checker.reading(path)
     if pictures:
         checker.pictures(folder, progress)
     counts = {name: checker.per_class[name] for name in checker.category_names.values()}
