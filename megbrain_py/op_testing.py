@@ -137,12 +137,12 @@ def _run(case: Case, compiled: Function, *, poison: bool = True) -> dict[str, Ar
     return out
 
 
-def check_forward(case: Case) -> None:
+def check_forward(case: Case, device: str = "cpu") -> None:
     """Kernel against reference; inferred types against produced ones; poisoned memory; twice."""
     _, outputs = _built(case)
     graph = Graph({f"y{i}": v for i, v in enumerate(outputs)})
     expected = reference.evaluate(graph, case.inputs)
-    compiled = compile(graph.outputs)
+    compiled = compile(graph.outputs, device=device)
     found = _run(case, compiled)
     for name, var in graph.outputs.items():
         assert expected[name].shape == var.shape, (

@@ -51,6 +51,7 @@ class StateBlock:
     label: str
     type: TensorType
     array: Array = field(repr=False, compare=False)
+    constant: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Plan:
     state: tuple[StateBlock, ...]
     scratch_bytes: int
     lower_bound: int
+    device: str = "cpu"
 
     @property
     def state_bytes(self) -> int:
@@ -75,9 +77,9 @@ class Plan:
 
     def __str__(self) -> str:
         lines = [
-            f"plan: {len(self.instructions)} instructions, {len(self.slots)} slots, "
-            f"scratch {self.scratch_bytes:,} bytes (bound {self.lower_bound:,}), "
-            f"state {self.state_bytes:,} bytes"
+            f"plan on {self.device}: {len(self.instructions)} instructions, "
+            f"{len(self.slots)} slots, scratch {self.scratch_bytes:,} bytes "
+            f"(bound {self.lower_bound:,}), state {self.state_bytes:,} bytes"
         ]
         for number, slot in enumerate(self.slots):
             place = f"{slot.arena}+{slot.offset}"

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <mutex>
 #include <optional>
 
 // The section of MB_KERNEL's entries; the linker gives its two ends these names.
@@ -20,20 +21,28 @@ struct Entry {
 };
 using Table = std::map<std::pair<Device, std::string>, Entry, std::less<>>;
 
-Table read_table() {
-  Table table;
-  for (auto line = __start_mb_kernels; line != __stop_mb_kernels; ++line) {
+void add_to(Table& table, const Registration* const* begin, const Registration* const* end,
+            std::string_view library) {
+  for (auto line = begin; line != end; ++line) {
     const auto& [name, device, isa, kernel] = **line;
     auto& slot = table[{device, name}].by_isa[std::size_t(isa)];
-    require(!slot.has_value(), "kernel ", name, " is registered twice");
+    require(!slot.has_value(), library, ": kernel ", name, " is registered twice");
     slot = kernel;
   }
-  return table;
 }
 
-const Table& table() {
-  static const Table entries = read_table();
+Table& table() {  // grows, but never loses an entry: references to kernels stay good
+  static Table entries = [] {
+    Table own;
+    add_to(own, __start_mb_kernels, __stop_mb_kernels, "the engine");
+    return own;
+  }();
   return entries;
+}
+
+std::mutex& table_mutex() {
+  static std::mutex mutex;
+  return mutex;
 }
 
 Isa level_of_this_cpu() {
@@ -75,10 +84,21 @@ void choose_isa(std::string_view name) {
   chosen() = wanted;
 }
 
+void add_kernels(const Registration* const* begin, const Registration* const* end,
+                 std::string_view library) {
+  const std::scoped_lock lock(table_mutex());
+  add_to(table(), begin, end, library);
+}
+
+bool has_kernel(std::string_view name, Device device) {
+  const std::scoped_lock lock(table_mutex());
+  return table().contains(std::pair{device, std::string(name)});
+}
+
 const Kernel& find_kernel(std::string_view name, Device device) {
+  const std::scoped_lock lock(table_mutex());
   const auto found = table().find(std::pair{device, std::string(name)});
-  require(found != table().end(), "no kernel for operator ", name, " on the ",
-          device == Device::kCpu ? "cpu" : "cuda device", ": its file is missing from the build");
+  require(found != table().end(), "no kernel for operator ", name);
   for (int isa = int(isa_in_use()); isa >= 0; --isa) {
     const auto& kernel = found->second.by_isa[std::size_t(isa)];
     if (kernel) return *kernel;
@@ -87,6 +107,7 @@ const Kernel& find_kernel(std::string_view name, Device device) {
 }
 
 std::vector<std::string> kernel_names(Device device) {
+  const std::scoped_lock lock(table_mutex());
   std::vector<std::string> names;
   for (const auto& [key, entry] : table()) {
     if (key.first == device) names.push_back(key.second);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "mb/backend.h"
 #include "mb/kernel.h"
 
 namespace mb {
@@ -31,11 +32,14 @@ struct PlanSpec {
   std::vector<InstructionSpec> instructions;
   std::map<std::string, int> feeds, fetches;  // name -> slot
   std::size_t scratch_bytes = 0;
+  std::string device;  // "cpu", "cuda:0"
 };
 
+// A parameter or a constant, in the host's memory.
 struct StateBlock {
   void* pointer = nullptr;
   std::size_t bytes = 0;
+  bool constant = false;
 };
 
 struct RunOptions {
@@ -49,6 +53,8 @@ class Executable {
   Executable(const PlanSpec& plan, const std::vector<StateBlock>& state);
 
   // Copies `feeds` in (rows layout), runs, copies the fetches out. No allocation, no Python.
+  // On a device with memory of its own all parameters are copied in too, and those that the run
+  // has written are copied back.
   void run(const std::map<std::string, Tensor>& feeds, const std::map<std::string, Tensor>& fetches,
            const RunOptions& options);
 
@@ -61,14 +67,38 @@ class Executable {
     std::vector<Tensor> fresh;  // outputs and workspace that overlap no input: may be poisoned
   };
 
-  std::map<std::string, Tensor> feeds_, fetches_;
+  // A slot that the host writes or reads. `host` is where it does so: the slot itself, or, where
+  // the device has memory of its own, staging memory in the slot's layout.
+  struct Port {
+    Tensor slot, host;
+  };
+  // A state block's copy on a device with memory of its own.
+  struct Mirror {
+    StateBlock host;
+    Memory device;
+    bool written = false;  // by an instruction
+  };
+
+  std::vector<Tensor> bind_memory(const PlanSpec& plan, const std::vector<StateBlock>& state);
+  void bind_ports(const PlanSpec& plan, const std::vector<Tensor>& slots);
+  void bind_steps(const PlanSpec& plan, const std::vector<Tensor>& slots);
+  void copy_in(const std::map<std::string, Tensor>& feeds);
+  void launch_all(const RunOptions& options);
+  void copy_out(const std::map<std::string, Tensor>& fetches);
+  void settle() noexcept;
+
+  Backend& backend_;
+  Memory scratch_, staging_;
+  std::vector<Mirror> mirrors_;
+  std::map<std::string, Port> feeds_, fetches_;
   std::vector<Step> steps_;
   std::vector<double> seconds_;
   std::size_t scratch_bytes_ = 0;
 };
 
-// Bytes of workspace that the kernel asks for with these shapes; 0 when it needs none.
+// Bytes of workspace that the kernel asks for with these shapes; 0 when it needs none. Also 0 when
+// the device has no such kernel: loading says so, for all instructions of a plan at once.
 std::size_t query_workspace(const InstructionSpec& instruction, const std::vector<Tensor>& inputs,
-                            const std::vector<Tensor>& outputs);
+                            const std::vector<Tensor>& outputs, const std::string& device);
 
 }  // namespace mb

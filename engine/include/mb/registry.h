@@ -9,6 +9,12 @@
 
 namespace mb {
 
+// Adds the kernels of a library that was opened while the program runs. `library` names it in
+// messages.
+void add_kernels(const Registration* const* begin, const Registration* const* end,
+                 std::string_view library);
+
+bool has_kernel(std::string_view name, Device device);
 const Kernel& find_kernel(std::string_view name, Device device);  // throws Error when absent
 std::vector<std::string> kernel_names(Device device);
 
