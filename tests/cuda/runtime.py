@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +74,7 @@ class Runtime:
             run(launch.kernel, launch.grid, launch.parameters, GlobalMemory(self.allocations()))
         except Fault as fault:
             self.faults.append(str(fault))
+            print(fault, file=sys.stderr)
             return ILLEGAL_ADDRESS
         return 0
 
