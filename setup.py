@@ -46,12 +46,13 @@ class CMakeBuild(build_ext):
     """Configures and builds the single module target `_engine`."""
 
     def copy_extensions_to_source(self) -> None:
-        """For editable installs; the bundled oneDNN must lie beside the module there too."""
+        """For editable installs; libraries of the build must lie beside the module there too."""
         super().copy_extensions_to_source()
         for ext in self.extensions:
             built = Path(self.build_lib) / self.get_ext_filename(self.get_ext_fullname(ext.name))
             home = ROOT / ext.name.split(".")[0]
-            for library in built.parent.glob("libdnnl.so*"):
+            (home / "libmb_cuda.so").unlink(missing_ok=True)  # of an earlier build
+            for library in [*built.parent.glob("libdnnl.so*"), *built.parent.glob("libmb_*.so")]:
                 shutil.copy2(library, home / library.name)
 
     def build_extension(self, ext: Extension) -> None:

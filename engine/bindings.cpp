@@ -99,22 +99,23 @@ PlanSpec plan_from_python(const py::handle& plan) {
   spec.feeds = plan.attr("feeds").cast<std::map<std::string, int>>();
   spec.fetches = plan.attr("fetches").cast<std::map<std::string, int>>();
   spec.scratch_bytes = plan.attr("scratch_bytes").cast<std::size_t>();
+  spec.device = plan.attr("device").cast<std::string>();
   return spec;
 }
 
 std::size_t query(const py::handle& instruction, const py::list& input_types,
-                  const py::list& output_types) {
+                  const py::list& output_types, const std::string& device) {
   std::vector<Tensor> inputs, outputs;
   for (const auto& type : input_types) inputs.push_back(type_from_python(type));
   for (const auto& type : output_types) outputs.push_back(type_from_python(type));
-  return query_workspace(instruction_from_python(instruction), inputs, outputs);
+  return query_workspace(instruction_from_python(instruction), inputs, outputs, device);
 }
 
 // The state arrays are kept alive by this object: their addresses are bound into kernels.
 class PyExecutable {
  public:
   PyExecutable(const py::handle& plan, std::vector<py::array> state)
-      : state_(std::move(state)), executable_(load(plan_from_python(plan), blocks(state_))) {}
+      : state_(std::move(state)), executable_(load(plan_from_python(plan), blocks(plan, state_))) {}
 
   // `observer` is None or has before(index) and after(index); it may look at `memory`.
   void run(const py::dict& feeds, const py::dict& fetches, bool poison, bool profile,
@@ -149,11 +150,12 @@ class PyExecutable {
     const py::gil_scoped_release release;
     return Executable(plan, state);
   }
-  static std::vector<StateBlock> blocks(const std::vector<py::array>& state) {
+  static std::vector<StateBlock> blocks(const py::handle& plan,
+                                        const std::vector<py::array>& state) {
     std::vector<StateBlock> blocks;
-    for (const py::array& array : state) {
-      const Tensor tensor = view_of(array);
-      blocks.push_back({tensor.pointer, tensor.bytes()});
+    for (const auto& block : plan.attr("state")) {
+      const Tensor tensor = view_of(state.at(blocks.size()));
+      blocks.push_back({tensor.pointer, tensor.bytes(), block.attr("constant").cast<bool>()});
     }
     return blocks;
   }
@@ -194,7 +196,9 @@ PYBIND11_MODULE(_engine, module) {
            py::arg("profile"), py::arg("observer"))
       .def("times", &PyExecutable::times)
       .def("memory", &PyExecutable::memory, py::arg("slot"));
-  module.def("query", &query, py::arg("instruction"), py::arg("inputs"), py::arg("outputs"));
+  module.def("query", &query, py::arg("instruction"), py::arg("inputs"), py::arg("outputs"),
+             py::arg("device"));
+  module.def("open_device", [](const std::string& device) { open_backend(device); });
   module.def("arena_bytes", [] { return Arena::scratch().size(); });
   module.def("num_threads", &num_threads);
   module.def("set_num_threads", &set_num_threads);

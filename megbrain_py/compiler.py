@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import threading
 from collections import OrderedDict, deque
@@ -169,7 +170,7 @@ def compile(
     inputs: Sequence[Var] | None = None,
     updates: Updates | None = None,
     device: str = "cpu",
-    pipeline: Sequence[passes.Pass] = passes.PIPELINE,
+    pipeline: Sequence[passes.Pass] | None = None,
 ) -> Function:
     """Run the passes, plan the memory, load the plan.
 
@@ -178,10 +179,11 @@ def compile(
         the graph of the other outputs; CompileError when there is none.
     inputs: when given, the placeholders that callers may feed; CompileError if one is missing.
     updates: for each parameter the Var that a run writes into it.
-    device: "cpu"; CompileError for a device that this build has no kernels for.
+    device: "cpu", or "cuda:0" and so on (docs/devices.md); EngineError when it cannot be opened, or
+        when an operator of the optimised graph has no kernel for it.
+    pipeline: the passes; by default those for the device.
     """
-    if device != "cpu":
-        raise CompileError(f"compile: device {device} is not available; this build has: cpu")
+    engine.open_device(device)
     named = _named(outputs, updates or {})
     for target in updates or {}:
         if not isinstance(target, Parameter):
@@ -196,8 +198,9 @@ def compile(
         for name in used:
             if name not in accepted:
                 raise CompileError(f"compile: input {name} is used but not listed in inputs")
-    optimised = passes.run(graph, pipeline)
-    plan = lower(optimised, engine.workspace_bytes)
+    optimised = passes.run(graph, passes.pipeline_for(device) if pipeline is None else pipeline)
+    query = functools.partial(engine.workspace_bytes, device=device)
+    plan = lower(optimised, query, device)
     folder = debug.dump_folder()
     if folder is not None:
         (folder / "plan.txt").write_text(str(plan) + "\n")

@@ -28,12 +28,23 @@ if _threads is not None:
     _engine.set_default_num_threads(_threads)
 
 
+def open_device(device: str) -> None:
+    """Open "cpu" or "cuda:0"; EngineError saying what is missing."""
+    try:
+        _engine.open_device(device)
+    except _engine.NativeError as error:
+        raise EngineError(str(error)) from None
+
+
 def workspace_bytes(
-    instruction: Instruction, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
+    instruction: Instruction,
+    inputs: Sequence[TensorType],
+    outputs: Sequence[TensorType],
+    device: str = "cpu",
 ) -> int:
     """Bytes of workspace that the instruction's kernel asks for with these types."""
     try:
-        return int(_engine.query(instruction, list(inputs), list(outputs)))
+        return int(_engine.query(instruction, list(inputs), list(outputs), device))
     except _engine.NativeError as error:
         raise EngineError(str(error)) from None
 

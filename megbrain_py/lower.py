@@ -87,7 +87,7 @@ class _Lowering:
             block = StateBlock(var.name or "parameter", var.type, var.value)
         else:
             assert isinstance(var.node.op, Constant)
-            block = StateBlock("constant", var.type, aligned_copy(var.node.op.value))
+            block = StateBlock("constant", var.type, aligned_copy(var.node.op.value), constant=True)
         self.storage[var] = Storage(var.type.nbytes, len(self.blocks))
         self.blocks.append(block)
 
@@ -293,7 +293,7 @@ def _workspace_slot(size: int, offset: int, position: int) -> Slot:
     return Slot(type, "scratch", offset, position, position, "workspace")
 
 
-def lower(graph: Graph, query: Query) -> Plan:
+def lower(graph: Graph, query: Query, device: str = "cpu") -> Plan:
     """Decide everything: order, in-place writes, updates, offsets. `query` asks the engine."""
     lowering = _Lowering(graph, query)
     lowering.collect()
@@ -301,4 +301,4 @@ def lower(graph: Graph, query: Query) -> Plan:
     lowering.ask_workspaces()
     lowering.order_steps()
     lowering.overwrite_dead_inputs()
-    return lowering.plan()
+    return replace(lowering.plan(), device=device)

@@ -187,11 +187,11 @@ def graph_of(case: Case) -> Graph:
     return Graph({f"y{i}": v for i, v in enumerate(outputs)})
 
 
-def check_forward(case: Case) -> None:
+def check_forward(case: Case, device: str = "cpu") -> None:
     """Kernel against reference; inferred types against produced ones; poisoned memory; twice."""
     graph = graph_of(case)
     expected = reference.evaluate(graph, case.inputs)
-    compiled = compile(graph.outputs)
+    compiled = compile(graph.outputs, device=device)
     found = _run(case, compiled)
     for name, var in graph.outputs.items():
         assert expected[name].shape == var.shape, (

@@ -56,6 +56,7 @@ class StateBlock:
     label: str
     type: TensorType
     array: Array = field(repr=False, compare=False)
+    constant: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Plan:
     state: tuple[StateBlock, ...]
     scratch_bytes: int
     lower_bound: int
+    device: str = "cpu"
 
     @property
     def state_bytes(self) -> int:
@@ -90,9 +92,9 @@ class Plan:
 
     def __str__(self) -> str:
         lines = [
-            f"plan: {len(self.instructions)} instructions, {len(self.slots)} slots, "
-            f"scratch {self.scratch_bytes:,} bytes (bound {self.lower_bound:,}), "
-            f"state {self.state_bytes:,} bytes"
+            f"plan on {self.device}: {len(self.instructions)} instructions, "
+            f"{len(self.slots)} slots, scratch {self.scratch_bytes:,} bytes "
+            f"(bound {self.lower_bound:,}), state {self.state_bytes:,} bytes"
         ]
         for number, slot in enumerate(self.slots):
             place = f"{slot.arena}+{slot.offset}"

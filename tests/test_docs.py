@@ -125,7 +125,7 @@ ERRORS: dict[str, Callable[[], object]] = {
     "call: input a expects shape": lambda: _compiled()(a=np.zeros((3, 5))),
     "call: input a expects float32": lambda: _compiled()(a=np.zeros((3, 4), complex)),
     "gather at": _run_embedding,
-    "missing_kernel at": lambda: mb.compile(_Missing()(_a())),
+    "load: no kernel on": lambda: mb.compile(_Missing()(_a())),
     "load: add at": _written_by_hand,
 }
 

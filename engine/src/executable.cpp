@@ -1,13 +1,12 @@
 // Load: slots become addresses and kernels become closures. Run: call them in order.
 #include "mb/executable.h"
 
+#include <algorithm>
 #include <chrono>
-#include <cstring>
+#include <set>
 
-#include "mb/arena.h"
 #include "mb/registry.h"
 #include "mb/relayout.h"
-#include "mb/stream.h"
 #include "slot_guard.h"
 
 namespace mb {
@@ -21,14 +20,15 @@ bool overlap(const Tensor& a, const Tensor& b) {
   return a0 < b0 + b.bytes() && b0 < a0 + a.bytes();
 }
 
-Tensor place(const SlotSpec& slot, std::size_t scratch_bytes,
+// `state`: the blocks as the device sees them.
+Tensor place(const SlotSpec& slot, const Memory& scratch, std::size_t scratch_bytes,
              const std::vector<StateBlock>& state) {
   Tensor tensor = slot.type;
   if (slot.arena == "scratch") {
     require(slot.offset >= 0 && std::size_t(slot.offset) + tensor.bytes() <= scratch_bytes,
             "plan: a slot of ", tensor.bytes(), " bytes at offset ", slot.offset,
             " lies outside the scratch arena of ", scratch_bytes, " bytes");
-    tensor.pointer = Arena::scratch().base() + slot.offset;
+    tensor.pointer = static_cast<char*>(scratch.get()) + slot.offset;
     return tensor;
   }
   require(slot.arena == "state", "plan: unknown arena ", slot.arena);
@@ -75,103 +75,218 @@ double now() {
   return time.count();
 }
 
+void require_kernels(const PlanSpec& plan, Device device) {
+  std::set<std::string> missing;
+  std::string lines;
+  for (const InstructionSpec& instruction : plan.instructions) {
+    if (has_kernel(instruction.kernel, device)) continue;
+    if (missing.insert(instruction.kernel).second) lines += "\n  " + title_of(instruction);
+  }
+  require(missing.empty(), "no kernel on ", plan.device, " for ", missing.size(),
+          " operator(s) of the plan: their files are missing from the build", lines);
+}
+
 }  // namespace
 
 std::size_t query_workspace(const InstructionSpec& instruction, const std::vector<Tensor>& inputs,
-                            const std::vector<Tensor>& outputs) {
+                            const std::vector<Tensor>& outputs, const std::string& device) {
   num_threads();  // the first call in a thread sets its OpenMP team, for which oneDNN plans
+  const Device kind = open_backend(device).device();
+  if (!has_kernel(instruction.kernel, kind)) return 0;
   return with_title(title_of(instruction), [&]() -> std::size_t {
-    const Kernel& kernel = find_kernel(instruction.kernel, Device::kCpu);
+    const Kernel& kernel = find_kernel(instruction.kernel, kind);
     if (kernel.workspace == nullptr) return 0;
     return kernel.workspace(Call{instruction.kernel, inputs, outputs, {}, instruction.attrs});
   });
 }
 
 Executable::Executable(const PlanSpec& plan, const std::vector<StateBlock>& state)
-    : scratch_bytes_(plan.scratch_bytes) {
+    : backend_(open_backend(plan.device)), scratch_bytes_(plan.scratch_bytes) {
   num_threads();  // see query_workspace
-  Arena& arena = Arena::scratch();
-  const std::scoped_lock lock(arena.mutex());
-  arena.reserve(plan.scratch_bytes);
-  slots_.reserve(plan.slots.size());
-  for (const SlotSpec& slot : plan.slots) slots_.push_back(place(slot, scratch_bytes_, state));
-  for (const auto& [name, slot] : plan.feeds) feeds_[name] = at(slots_, slot);
-  for (const auto& [name, slot] : plan.fetches) fetches_[name] = at(slots_, slot);
-
+  require_kernels(plan, backend_.device());
+  const std::scoped_lock lock(backend_.mutex());
+  backend_.use();
+  bind_memory(plan, state);
+  bind_ports(plan);
   for (const InstructionSpec& instruction : plan.instructions) {
-    const std::vector<Tensor> inputs = gather(slots_, instruction.inputs);
-    const std::vector<Tensor> outputs = gather(slots_, instruction.outputs);
-    const Tensor workspace =
-        instruction.workspace < 0 ? Tensor{} : at(slots_, instruction.workspace);
-    Step step;
-    step.title = title_of(instruction);
-    std::vector<Tensor> written = outputs;
-    if (instruction.workspace >= 0) written.push_back(workspace);
-    std::vector<Tensor> own = inputs;
-    own.insert(own.end(), written.begin(), written.end());
-    step.launch = with_title(step.title, [&] {
-      const Kernel& kernel = find_kernel(instruction.kernel, Device::kCpu);
-      const Call call{instruction.kernel, inputs, outputs, workspace, instruction.attrs};
-      const std::size_t given = instruction.workspace < 0 ? 0 : workspace.bytes();
-      const std::size_t asked =
-          kernel.workspace == nullptr
-              ? 0
-              : kernel.workspace(Call{call.kernel, inputs, outputs, {}, instruction.attrs});
-      require(given >= asked, "the plan gives ", given, " bytes of workspace, the kernel needs ",
-              asked);
-      return guarded(kernel.bind(call), own, scratch_bytes_);
-    });
-    for (const Tensor& tensor : written) {
-      const auto is_read = [&](const Tensor& input) { return overlap(tensor, input); };
-      if (std::none_of(inputs.begin(), inputs.end(), is_read)) step.fresh.push_back(tensor);
-    }
-    steps_.push_back(std::move(step));
+    steps_.push_back(bind_step(instruction));
   }
   times_.assign(steps_.size(), Interval{});
+  backend_.synchronize();  // constants are copied
 }
 
-const Tensor& Executable::slot(std::size_t number) const { return at(slots_, int(number)); }
+// Gives every slot its address.
+void Executable::bind_memory(const PlanSpec& plan, const std::vector<StateBlock>& state) {
+  scratch_ = backend_.scratch(scratch_bytes_);
+  std::vector<StateBlock> blocks = state;
+  if (!backend_.shares_host_memory()) {
+    for (StateBlock& block : blocks) {
+      Mirror mirror{block, backend_.allocate(block.bytes)};
+      if (block.constant) backend_.copy_in(mirror.device.get(), block.pointer, block.bytes);
+      block.pointer = mirror.device.get();
+      mirrors_.push_back(std::move(mirror));
+    }
+  }
+  slots_.reserve(plan.slots.size());
+  for (const SlotSpec& slot : plan.slots) {
+    slots_.push_back(place(slot, scratch_, scratch_bytes_, blocks));
+  }
+}
 
-void Executable::launch(std::size_t index, Stream& stream, const RunOptions& options) {
+// Feeds and fetches; their staging memory, where it is needed, is one block.
+void Executable::bind_ports(const PlanSpec& plan) {
+  std::size_t bytes = 0;
+  const auto bind = [&](const std::map<std::string, int>& names,
+                        std::map<std::string, Port>& ports) {
+    for (const auto& [name, slot] : names) {
+      const Tensor& tensor = at(slots_, slot);
+      ports[name] = {tensor, tensor};
+      bytes += (tensor.bytes() + 63) / 64 * 64;  // cache lines
+    }
+  };
+  bind(plan.feeds, feeds_);
+  bind(plan.fetches, fetches_);
+  if (backend_.shares_host_memory()) return;
+  staging_ = backend_.allocate_staging(bytes);
+  char* next = static_cast<char*>(staging_.get());
+  for (auto* ports : {&feeds_, &fetches_}) {
+    for (auto& [name, port] : *ports) {
+      port.host.pointer = next;
+      next += (port.slot.bytes() + 63) / 64 * 64;
+    }
+  }
+}
+
+Executable::Step Executable::bind_step(const InstructionSpec& instruction) {
+  const std::vector<Tensor> inputs = gather(slots_, instruction.inputs);
+  const std::vector<Tensor> outputs = gather(slots_, instruction.outputs);
+  const Tensor workspace = instruction.workspace < 0 ? Tensor{} : at(slots_, instruction.workspace);
+  std::vector<Tensor> written = outputs;
+  if (instruction.workspace >= 0) written.push_back(workspace);
+  Step step;
+  step.title = title_of(instruction);
+  step.launch = with_title(step.title, [&] {
+    const Kernel& kernel = find_kernel(instruction.kernel, backend_.device());
+    const Call call{instruction.kernel, inputs, outputs, workspace, instruction.attrs};
+    const std::size_t given = instruction.workspace < 0 ? 0 : workspace.bytes();
+    const std::size_t asked =
+        kernel.workspace == nullptr
+            ? 0
+            : kernel.workspace(Call{call.kernel, inputs, outputs, {}, instruction.attrs});
+    require(given >= asked, "the plan gives ", given, " bytes of workspace, the kernel needs ",
+            asked);
+    Launch launch = kernel.bind(call);
+    if (!backend_.shares_host_memory()) return launch;
+    std::vector<Tensor> own = inputs;
+    own.insert(own.end(), written.begin(), written.end());
+    return guarded(std::move(launch), std::move(own), scratch_bytes_);
+  });
+  for (const Tensor& tensor : written) {
+    const auto is_read = [&](const Tensor& input) { return overlap(tensor, input); };
+    if (std::none_of(inputs.begin(), inputs.end(), is_read)) step.fresh.push_back(tensor);
+    for (Mirror& mirror : mirrors_) {
+      mirror.written = mirror.written || mirror.device.get() == tensor.pointer;
+    }
+  }
+  return step;
+}
+
+const Tensor& Executable::slot(std::size_t number) const {
+  require(backend_.shares_host_memory(), "the memory of a plan can be looked at on the cpu only");
+  return at(slots_, int(number));
+}
+
+// `wait`: some devices only queue a launch; to time one, or to say which one failed, wait for it.
+void Executable::launch(std::size_t index, const RunOptions& options, bool wait) {
   const Step& step = steps_[index];
   if (options.poison) {
-    for (const Tensor& tensor : step.fresh) std::memset(tensor.pointer, kPoison, tensor.bytes());
+    for (const Tensor& tensor : step.fresh) backend_.fill(tensor.pointer, kPoison, tensor.bytes());
   }
   if (options.profile) times_[index].start = now();
-  with_title(step.title, [&] { step.launch(stream); });
+  with_title(step.title, [&] {
+    step.launch(backend_.stream());
+    if (wait) backend_.synchronize();
+  });
   if (options.profile) times_[index].end = now();
 }
 
 void Executable::run(const std::map<std::string, Tensor>& feeds,
                      const std::map<std::string, Tensor>& fetches, const RunOptions& options) {
-  Arena& arena = Arena::scratch();
-  const std::scoped_lock lock(arena.mutex());
-  if (options.poison) std::memset(arena.base(), kPoison, scratch_bytes_);
-  for (const auto& [name, slot] : feeds_) {
+  const std::scoped_lock lock(backend_.mutex());
+  backend_.use();
+  if (options.poison) backend_.fill(scratch_.get(), kPoison, scratch_bytes_);
+  num_threads();  // see query_workspace
+  try {
+    copy_in(feeds);
+    launch_all(options);
+    copy_out(fetches);
+  } catch (...) {
+    settle();
+    throw;
+  }
+}
+
+// After an error: work that is still queued must not meet the next run's.
+void Executable::settle() noexcept {
+  try {
+    backend_.synchronize();
+  } catch (const std::exception&) {  // the run's own error, which is being reported, came first
+  }
+}
+
+void Executable::copy_in(const std::map<std::string, Tensor>& feeds) {
+  for (const auto& [name, port] : feeds_) {
     const auto feed = feeds.find(name);
     require(feed != feeds.end(), "input ", name, " was not fed");
+    const Tensor& slot = port.slot;
     require(same_shape(feed->second, slot) && feed->second.dtype == slot.dtype, "input ", name,
             " has another type than the plan's");
-    MB_ISA::relayout(feed->second, slot);
+    MB_ISA::relayout(feed->second, port.host);
+    if (!backend_.shares_host_memory())
+      backend_.copy_in(slot.pointer, port.host.pointer, slot.bytes());
   }
+  for (const Mirror& mirror : mirrors_) {
+    if (mirror.host.constant) continue;
+    backend_.copy_in(mirror.device.get(), mirror.host.pointer, mirror.host.bytes);
+  }
+}
 
-  num_threads();  // see query_workspace
-  Stream stream;
+void Executable::launch_all(const RunOptions& options) {
+  const bool wait = options.poison || options.profile || options.observer != nullptr;
+  if (wait) backend_.synchronize();
   for (std::size_t index = 0; index < steps_.size(); ++index) {
     if (options.observer != nullptr) options.observer->before(index);
-    launch(index, stream, options);
+    launch(index, options, wait);
     if (options.observer != nullptr) options.observer->after(index);
   }
+}
 
+void Executable::copy_out(const std::map<std::string, Tensor>& fetches) {
+  if (!backend_.shares_host_memory()) {
+    for (const auto& [name, port] : fetches_) {
+      backend_.copy_out(port.host.pointer, port.slot.pointer, port.slot.bytes());
+    }
+    try {
+      backend_.synchronize();
+    } catch (const std::exception& error) {
+      fail("one of ", steps_.size(),
+           " instructions failed (MB_POISON=1 says which): ", error.what());
+    }
+    for (const Mirror& mirror : mirrors_) {  // only now: a failed run leaves the parameters
+      if (!mirror.written) continue;
+      backend_.copy_out(mirror.host.pointer, mirror.device.get(), mirror.host.bytes);
+    }
+    backend_.synchronize();
+  }
   for (const auto& [name, out] : fetches) {
-    const auto slot = fetches_.find(name);
-    require(slot != fetches_.end(), "no output is named ", name);
-    MB_ISA::relayout(slot->second, out);
+    const auto port = fetches_.find(name);
+    require(port != fetches_.end(), "no output is named ", name);
+    MB_ISA::relayout(port->second.host, out);
   }
 }
 
 std::vector<Interval> Executable::times() const {
-  const std::scoped_lock lock(Arena::scratch().mutex());
+  const std::scoped_lock lock(backend_.mutex());
   return times_;
 }
 

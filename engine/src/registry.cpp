@@ -33,7 +33,6 @@ Table read_table(const Registration* const* begin, const Registration* const* en
     require(!slot.has_value(), "kernel ", name, " is registered twice");
     slot = kernel;
   }
-  return table;
 }
 
 Table& table() {  // grows, but never loses an entry: references to kernels stay good
@@ -98,11 +97,15 @@ void add_kernels(const Registration* const* begin, const Registration* const* en
   table().merge(added);
 }
 
+bool has_kernel(std::string_view name, Device device) {
+  const std::scoped_lock lock(table_mutex());
+  return table().contains(std::pair{device, std::string(name)});
+}
+
 const Kernel& find_kernel(std::string_view name, Device device) {
   const std::scoped_lock lock(table_mutex());
   const auto found = table().find(std::pair{device, std::string(name)});
-  require(found != table().end(), "no kernel for operator ", name, " on the ",
-          device == Device::kCpu ? "cpu" : "cuda device", ": its file is missing from the build");
+  require(found != table().end(), "no kernel for operator ", name);
   for (int isa = int(isa_in_use()); isa >= 0; --isa) {
     const auto& kernel = found->second.by_isa[std::size_t(isa)];
     if (kernel) return *kernel;

@@ -20,6 +20,12 @@ Pass: TypeAlias = Callable[[Graph], Graph]
 # Dead code needs no pass: a Graph consists of what its outputs and updates need.
 PIPELINE: tuple[Pass, ...] = (fold, cse, fuse, layout, chain)
 REQUIRED: tuple[Pass, ...] = (layout,)  # kernels rely on it: cannot be switched off
+FUSING: tuple[Pass, ...] = (fuse,)  # make operators that only the CPU has kernels for
+
+
+def pipeline_for(device: str) -> tuple[Pass, ...]:
+    """The passes for a device: on others than the CPU nothing is fused yet."""
+    return PIPELINE if device == "cpu" else tuple(one for one in PIPELINE if one not in FUSING)
 
 
 def _switched_off() -> frozenset[str]:

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <mutex>
 
 namespace mb {
 
@@ -15,7 +14,6 @@ class Arena {
 
   char* base() const { return base_; }
   std::size_t size() const { return size_; }  // the high-water mark in bytes
-  std::mutex& mutex() { return mutex_; }      // held by the executable that is running
 
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
@@ -27,7 +25,6 @@ class Arena {
   char* base_ = nullptr;
   std::size_t reserved_ = 0;
   std::size_t size_ = 0;
-  std::mutex mutex_;
 };
 
 }  // namespace mb

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "mb/backend.h"
 #include "mb/kernel.h"
 
 namespace mb {
@@ -32,11 +33,14 @@ struct PlanSpec {
   std::vector<InstructionSpec> instructions;
   std::map<std::string, int> feeds, fetches;  // name -> slot
   std::size_t scratch_bytes = 0;
+  std::string device;  // "cpu", "cuda:0"
 };
 
+// A parameter or a constant, in the host's memory.
 struct StateBlock {
   void* pointer = nullptr;
   std::size_t bytes = 0;
+  bool constant = false;
 };
 
 // Sees a run from outside: called before and after each instruction, by its index.
@@ -61,11 +65,13 @@ class Executable {
   Executable(const PlanSpec& plan, const std::vector<StateBlock>& state);
 
   // Copies `feeds` in (rows layout), runs, copies the fetches out. No allocation, no Python.
+  // On a device with memory of its own all parameters are copied in too, and those that the run
+  // has written are copied back.
   void run(const std::map<std::string, Tensor>& feeds, const std::map<std::string, Tensor>& fetches,
            const RunOptions& options);
 
   std::vector<Interval> times() const;  // of the last profiled run; waits for one that runs
-  const Tensor& slot(std::size_t number) const;  // its type and place
+  const Tensor& slot(std::size_t number) const;  // its type and place; on the CPU only
 
  private:
   struct Step {
@@ -74,17 +80,40 @@ class Executable {
     std::vector<Tensor> fresh;  // outputs and workspace that overlap no input: may be poisoned
   };
 
-  void launch(std::size_t index, Stream& stream, const RunOptions& options);
+  // A slot that the host writes or reads. `host` is where it does so: the slot itself, or, where
+  // the device has memory of its own, staging memory in the slot's layout.
+  struct Port {
+    Tensor slot, host;
+  };
+  // A state block's copy on a device with memory of its own.
+  struct Mirror {
+    StateBlock host;
+    Memory device;
+    bool written = false;  // by an instruction
+  };
 
+  void bind_memory(const PlanSpec& plan, const std::vector<StateBlock>& state);
+  void bind_ports(const PlanSpec& plan);
+  Step bind_step(const InstructionSpec& instruction);
+  void copy_in(const std::map<std::string, Tensor>& feeds);
+  void launch_all(const RunOptions& options);
+  void launch(std::size_t index, const RunOptions& options, bool wait);
+  void copy_out(const std::map<std::string, Tensor>& fetches);
+  void settle() noexcept;
+
+  Backend& backend_;
+  Memory scratch_, staging_;
   std::vector<Tensor> slots_;
-  std::map<std::string, Tensor> feeds_, fetches_;
+  std::vector<Mirror> mirrors_;
+  std::map<std::string, Port> feeds_, fetches_;
   std::vector<Step> steps_;
   std::vector<Interval> times_;
   std::size_t scratch_bytes_ = 0;
 };
 
-// Bytes of workspace that the kernel asks for with these shapes; 0 when it needs none.
+// Bytes of workspace that the kernel asks for with these shapes; 0 when it needs none. Also 0 when
+// the device has no such kernel: loading says so, for all instructions of a plan at once.
 std::size_t query_workspace(const InstructionSpec& instruction, const std::vector<Tensor>& inputs,
-                            const std::vector<Tensor>& outputs);
+                            const std::vector<Tensor>& outputs, const std::string& device);
 
 }  // namespace mb

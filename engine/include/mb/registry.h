@@ -14,6 +14,7 @@ namespace mb {
 void add_kernels(const Registration* const* begin, const Registration* const* end,
                  std::string_view library);
 
+bool has_kernel(std::string_view name, Device device);
 const Kernel& find_kernel(std::string_view name, Device device);  // throws Error when absent
 std::vector<std::string> kernel_names(Device device);
 

@@ -1,8 +1,11 @@
-// The order of work on a device. The CPU runs launches as they come.
+// The order of work on a device. The CPU runs launches as they come and has no handle.
 #pragma once
 
 namespace mb {
 
-class Stream {};
+class Stream {
+ public:
+  void* handle = nullptr;  // a cudaStream_t on CUDA devices (mb/device_kernel.h)
+};
 
 }  // namespace mb
