@@ -16,9 +16,8 @@ import numpy as np
 from runtime import Runtime
 
 import megbrain_py as mb
-from megbrain_py import engine, op_testing
 from megbrain_py import functional as F
-from megbrain_py.plan import Instruction, Plan, Slot
+from megbrain_py import op_testing
 
 DEVICE = "cuda:0"
 ROOMS = ("binary", "batch_norm", "relayout")
@@ -113,20 +112,14 @@ def launch_failure(runtime: Runtime) -> Any:
 
 
 def kernel_fault(runtime: Runtime) -> Any:
-    """A plan written by hand, with an operand that ends before the output does."""
-    long, short = mb.TensorType((16,), mb.DType.float32), mb.TensorType((8,), mb.DType.float32)
-    broken = Plan(
-        slots=(Slot(long, "scratch", 0, 0, 1), Slot(short, "scratch", 64, 0, 1)),
-        instructions=(
-            Instruction("mul", (0, 0), (0,), {}, "hand.py:1"),
-            Instruction("add", (1, 1), (0,), {}, "hand.py:2"),
-        ),
-        feeds={}, fetches={"y": 0}, state=(), scratch_bytes=96, lower_bound=96, device=DEVICE,
-    )  # fmt: skip
-    executable = engine.Executable(broken)
+    """The second kernel of a run goes beyond its memory; nothing is known of it at its launch."""
+    x = mb.placeholder("x", (8,))
+    function = mb.compile({"y": F.maximum(x + 1.0, x * 2.0)}, device=DEVICE)
+    runtime.short_of_memory = 2
     poison = sys.argv[4:] == ["poison"]
-    out = {"y": np.empty(16, np.float32)}
-    message = _message(lambda: executable.run({}, out, poison=poison))
+    out = {"y": np.empty(8, np.float32)}
+    feeds = {"x": np.ones(8, np.float32)}
+    message = _message(lambda: function._executable.run(feeds, out, poison=poison))
     return {"message": message, "faults": runtime.faults}
 
 

@@ -41,13 +41,17 @@ class Launch:
 
 
 class Runtime:
-    """The loaded stand-in. `faults` tells what kernels did wrong, `launches` what was run."""
+    """The loaded stand-in. `faults` tells what kernels did wrong, `launches` what was run.
+
+    The launch with the number `short_of_memory` finds every allocation cut to half.
+    """
 
     def __init__(self, stand_in: Path, *libraries: Path) -> None:
         self.kernels = {name: k for path in libraries for name, k in ptx_of(path).items()}
         self.queued: dict[int, Launch] = {}
         self.launches: list[str] = []
         self.faults: list[str] = []
+        self.short_of_memory = 0
         self.native = ctypes.CDLL(str(stand_in), ctypes.RTLD_GLOBAL)
         self._callbacks = _Enqueue(self._enqueue), _Execute(self._execute)  # kept alive
         self.native.standin_connect(*self._callbacks)
@@ -70,8 +74,11 @@ class Runtime:
 
     def _execute(self, number: int) -> int:
         launch = self.queued.pop(number)
+        allocations = self.allocations()
+        if number == self.short_of_memory:
+            allocations = [(address, block[: block.size // 2]) for address, block in allocations]
         try:
-            run(launch.kernel, launch.grid, launch.parameters, GlobalMemory(self.allocations()))
+            run(launch.kernel, launch.grid, launch.parameters, GlobalMemory(allocations))
         except Fault as fault:
             self.faults.append(str(fault))
             print(fault, file=sys.stderr)
