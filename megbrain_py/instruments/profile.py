@@ -46,7 +46,8 @@ class Row:
 
     @property
     def roof_share(self) -> float:
-        """1: as fast as arithmetic or memory allow. Above 1: values came from the caches."""
+        """1: as fast as arithmetic or memory allow. Above 1: values came from the caches, or the
+        roof was measured on a busy machine (`megbrain bench roof`)."""
         return self.roof_seconds / max(self.seconds, 1e-9)
 
 
