@@ -68,6 +68,7 @@ class Run:
         seen: set[Path] = set()
         while process.poll() is None and len(seen) <= write:
             seen.update(self.checkpoints.glob(".step_*"))
+            time.sleep(0.0005)  # a write takes some milliseconds; the training needs the core
         _kill(process)
         half = [file.stat().st_size for file in self.checkpoints.glob(".step_*")]
         return f"inside a checkpoint write, {half[0]:,} bytes written" if half else None

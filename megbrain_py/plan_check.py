@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -86,8 +87,8 @@ def _slot(plan: Plan, number: Any, who: str) -> Slot:
 def _range_of(plan: Plan, number: int, slot: Slot) -> Range:
     who = f"slot s{number}"
     sizes = slot.type.shape
-    whole = all(isinstance(n, int | np.integer) and n >= 0 for n in sizes)
-    if not whole or slot.type.nbytes > _LARGEST:
+    whole = all(_fits(size, int) and size >= 0 for size in sizes)
+    if not whole or math.prod(map(int, sizes)) * slot.type.dtype.itemsize > _LARGEST:
         raise EngineError(f"{who}: impossible sizes {sizes}")
     if slot.type.layout not in ("rows", "channels_last"):
         raise EngineError(f"{who}: unknown layout {slot.type.layout}")

@@ -33,6 +33,7 @@ Table read_table(const Registration* const* begin, const Registration* const* en
     require(!slot.has_value(), "kernel ", name, " is registered twice");
     slot = kernel;
   }
+  return table;
 }
 
 Table& table() {  // grows, but never loses an entry: references to kernels stay good

@@ -20,7 +20,7 @@ Pass: TypeAlias = Callable[[Graph], Graph]
 # Dead code needs no pass: a Graph consists of what its outputs and updates need.
 PIPELINE: tuple[Pass, ...] = (fold, cse, fuse, layout, chain)
 REQUIRED: tuple[Pass, ...] = (layout,)  # kernels rely on it: cannot be switched off
-FUSING: tuple[Pass, ...] = (fuse,)  # make operators that only the CPU has kernels for
+FUSING: tuple[Pass, ...] = (fuse, chain)  # make operators that only the CPU has kernels for
 
 
 def pipeline_for(device: str) -> tuple[Pass, ...]:
