@@ -94,7 +94,8 @@ def test_cases_of_the_rooms(stand_in: Path) -> None:
                for line in text.splitlines()[1:]}  # fmt: skip
     assert lacking <= {
         "cast", "channel_normalise", "channel_normalise_sums", "channel_scale", "channel_affine",
-        "channel_affine_sum",
+        "channel_affine_sum", "channel_normalise_joined", "channel_relu_normalise_sums",
+        "channel_relu_affine_sum",
     }  # fmt: skip
     assert len(found["done"]) > 80
     assert {"binary-pow_both", "batch_norm-moments_far_mean"} <= set(found["done"])
