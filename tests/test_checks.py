@@ -122,7 +122,7 @@ def test_nan_names_the_first_instruction(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(mb.EngineError) as caught:
         function(x=_hole([1, -2, 3, -4]))
     lines = str(caught.value).splitlines()
-    assert "log at" in lines[0] and "test_instruments.py" in lines[0]
+    assert "log at" in lines[0] and "test_checks.py" in lines[0]
     assert lines[1] == "  output 0 float32[4]: 2 NaN and 0 Inf among 4 values, the first at [1]"
     assert lines[2] == "  input 0 float32[4]: finite"
 
