@@ -136,6 +136,13 @@ def test_roof_is_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest.Monk
     roofs._known.cache_clear()
 
 
+def test_a_busy_moment_does_not_lower_the_roof(monkeypatch: pytest.MonkeyPatch) -> None:
+    for found in (Roof(5.0, 7.0, 2), Roof(6.0, 4.0, 2)):
+        monkeypatch.setattr(roofs, "measure", lambda found=found: found)
+        roofs.renew()
+    assert roofs.renew() == Roof(6.0, 7.0, 2)
+
+
 # --- trace ---
 
 
