@@ -64,10 +64,11 @@ def test_unknown_level_is_refused() -> None:
 
 
 def test_import_is_fast() -> None:
-    """Median of five, without the interpreter's and numpy's own start."""
+    """Median of five, without the interpreter's and numpy's own start; processor time, which a
+    machine that does other work too does not change much."""
     program = (
-        "import time, numpy; start = time.perf_counter(); import megbrain_py;"
-        "print(time.perf_counter() - start)"
+        "import time, numpy; start = time.process_time(); import megbrain_py;"
+        "print(time.process_time() - start)"
     )
     times = sorted(float(_run(program).stdout) for _ in range(5))
     assert times[2] < 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -86,11 +87,18 @@ def test_a_run_lets_other_threads_work() -> None:
     for _ in range(40):
         y = y @ x
     function = mb.compile(y * 0.0)
+    # Of a few tries the best: on a busy machine threads wait for processors too.
+    shares = [_longest_wait_during(lambda: function(x=np.zeros((1024, 1024)))) for _ in range(4)]
+    assert min(shares) < 0.5, "the interpreter was held during the run"
+
+
+def _longest_wait_during(work: Callable[[], object]) -> float:
+    """The longest time without a turn for this thread, as a share of the work in another."""
     took: list[float] = []
 
     def run() -> None:
         start = time.perf_counter()
-        function(x=np.zeros((1024, 1024), np.float32))
+        work()
         took.append(time.perf_counter() - start)
 
     worker = threading.Thread(target=run)
@@ -101,7 +109,7 @@ def test_a_run_lets_other_threads_work() -> None:
         now = time.perf_counter()
         longest, last = max(longest, now - last), now
     worker.join()
-    assert longest < took[0] / 2, f"the interpreter was held for {longest:.2f} of {took[0]:.2f} s"
+    return longest / took[0]
 
 
 def test_runs_from_several_threads_take_turns() -> None:
