@@ -6,6 +6,8 @@
 namespace mb::MB_ISA {
 namespace {
 
+constexpr Device kDevice = Device::kCpu;
+
 template <typename In, typename F>
 Launch bind_typed(const Call& call) {
   using Out = decltype(F{}(In{}, In{}));
@@ -20,59 +22,8 @@ Launch bind_typed(const Call& call) {
   };
 }
 
-template <typename F>
-Launch bind_binary(const Call& call) {
-  switch (call.in(0).dtype) {
-    case DType::kFloat32:
-      return bind_typed<float, F>(call);
-    case DType::kInt32:
-      return bind_typed<std::int32_t, F>(call);
-    case DType::kInt64:
-      return bind_typed<std::int64_t, F>(call);
-    default:
-      fail("no kernel for ", name_of(call.in(0).dtype));
-  }
-}
-
-// Equality has a meaning for every element type.
-template <typename F>
-Launch bind_equality(const Call& call) {
-  switch (call.in(0).dtype) {
-    case DType::kUint8:
-      return bind_typed<std::uint8_t, F>(call);
-    case DType::kBool:
-      return bind_typed<bool, F>(call);
-    default:
-      return bind_binary<F>(call);
-  }
-}
-
-template <typename F>
-Launch bind_bool(const Call& call) {
-  return bind_typed<bool, F>(call);
-}
-
-template <typename F>
-Launch bind_float(const Call& call) {
-  return bind_typed<float, F>(call);
-}
-
 }  // namespace
 
-MB_KERNEL("add", Device::kCpu, bind_binary<Add>)
-MB_KERNEL("sub", Device::kCpu, bind_binary<Sub>)
-MB_KERNEL("mul", Device::kCpu, bind_binary<Mul>)
-MB_KERNEL("maximum", Device::kCpu, bind_binary<Maximum>)
-MB_KERNEL("minimum", Device::kCpu, bind_binary<Minimum>)
-MB_KERNEL("less", Device::kCpu, bind_binary<Less>)
-MB_KERNEL("less_equal", Device::kCpu, bind_binary<LessEqual>)
-MB_KERNEL("greater", Device::kCpu, bind_binary<Greater>)
-MB_KERNEL("greater_equal", Device::kCpu, bind_binary<GreaterEqual>)
-MB_KERNEL("equal", Device::kCpu, bind_equality<Equal>)
-MB_KERNEL("not_equal", Device::kCpu, bind_equality<NotEqual>)
-MB_KERNEL("logical_and", Device::kCpu, bind_bool<LogicalAnd>)
-MB_KERNEL("logical_or", Device::kCpu, bind_bool<LogicalOr>)
-MB_KERNEL("div", Device::kCpu, bind_float<Div>)
-MB_KERNEL("pow", Device::kCpu, bind_float<Pow>)
+#include "ops/binary/table.h"
 
 }  // namespace mb::MB_ISA
