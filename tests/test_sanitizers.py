@@ -48,6 +48,7 @@ def allocated_bytes() -> Callable[[], int]:
     return lambda: int(library.mallinfo2().used)
 
 
+@pytest.mark.skipif("libtsan" in PRELOADED, reason="each run's threads leave some of TSan's bytes")
 def test_loading_running_and_dropping_plans_leaks_nothing() -> None:
     x, w = mb.placeholder("x", (2, 3, 8, 8)), mb.Parameter(np.ones((16, 3, 3, 3), np.float32))
     y = F.softmax(F.mean(F.relu(F.conv2d(x, w, padding=1)), (2, 3)))
