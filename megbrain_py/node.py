@@ -87,6 +87,13 @@ class Operator(ABC):
                 values[field.name] = _plain(value)
         return values
 
+    def kernel_for(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> str:
+        """The kernel for these types, which `lower` asks for: `kernel`, unless there are several.
+
+        It must depend on operator and types only: equal nodes give equal bits.
+        """
+        return self.kernel
+
     def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
         """The layouts this operator wants for its inputs, and gives its outputs.
 

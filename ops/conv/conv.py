@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from megbrain_py.dtypes import Array, Layout, Shape, TensorType
 from megbrain_py.errors import require
 from megbrain_py.graph import Node, Operator, Var
 from megbrain_py.ops.binary import add, greater
+from megbrain_py.ops.conv.algorithm import choose_winograd, fits_winograd, require_algorithm
 from megbrain_py.ops.conv.geometry import Padding, Pair, padding4, pair, refuse, window_sizes
 from megbrain_py.ops.movement import reshape
 from megbrain_py.ops.reduce import broadcast_to
@@ -24,12 +25,14 @@ class Convolution(Operator):
     padding is (top, bottom, left, right). In all three, x is [N, C, H, W], the weights w are
     [O, C/groups, kh, kw] and y is [N, O, H', W'] with
     y[n,o,i,j] = sum over c, a, b of w[o,c,a,b] * x[n, c, i*stride + a*dilation - padding, ...].
+    algorithm: "direct", "winograd", or "auto": the faster one (algorithm.py).
     """
 
     stride: Pair
     padding: Padding
     dilation: Pair
     groups: int
+    algorithm: str = field(default="auto", kw_only=True)
 
     def y_shape(self, x: Shape, w: Shape) -> Shape:
         """Shape of the convolution's output; refuses what does not fit."""
@@ -44,14 +47,32 @@ class Convolution(Operator):
             f"{w[0]} output channels do not split into {self.groups} groups",
         )
         size = window_sizes(x[2:], (w[2], w[3]), self.stride, self.padding, self.dilation)
+        require_algorithm(self.algorithm, self.fits_winograd(w))
         return (x[0], w[0], *size)
 
     def operator(self, kind: Any, **fields: Any) -> Any:
         """An operator of the family with this geometry."""
         return kind(
             stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups,
-            **fields,
+            algorithm=self.algorithm, **fields,
         )  # fmt: skip
+
+    def fits_winograd(self, w: Shape) -> bool:
+        """Can Winograd's algorithm compute this with weights of shape w?"""
+        return fits_winograd(w[2:], self.stride, self.padding, self.dilation, self.groups)
+
+    def kernel_for(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> str:
+        winograd = self.algorithm == "winograd"
+        if self.algorithm == "auto":
+            x, w, tiled = self.signature(inputs, outputs)
+            winograd = self.fits_winograd(w) and choose_winograd(x, w[1], w[0], tiled)
+        return f"{self.kernel}_winograd" if winograd else self.kernel
+
+    def signature(
+        self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
+    ) -> tuple[TensorType, Shape, Shape]:
+        """Type of the images, shape of w, shape of what Winograd's algorithm cuts into tiles."""
+        return inputs[0], inputs[1].shape, outputs[0].shape
 
     def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
         wanted: tuple[Layout, ...] = ("channels_last", "rows", "rows")
@@ -176,6 +197,11 @@ class Conv2dBackwardWeights(Convolution, kernel="conv2d_backward_weights"):
     def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
         return ("channels_last", "channels_last"), ("rows",)
 
+    def signature(
+        self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
+    ) -> tuple[TensorType, Shape, Shape]:
+        return inputs[0], self.w_shape, inputs[1].shape
+
     def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
         x, dz = node.inputs
         dx = self.operator(Conv2dBackwardData, x_shape=x.shape)(dz, dy[0])
@@ -216,18 +242,22 @@ def conv2d(
     padding: int | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
+    algorithm: str = "auto",
 ) -> Var:
     """Cross-correlation of images x [N, C, H, W] with w [O, C/groups, kh, kw]: [N, O, H', W'].
 
     stride, dilation: pixels, one or (vertical, horizontal). padding: pixels of zeros, one,
     (vertical, horizontal) or (top, bottom, left, right). bias: [O].
     H' = (H + top + bottom - dilation * (kh - 1) - 1) // stride + 1; W' likewise.
+    algorithm: "direct", "winograd" (3x3, stride and dilation 1, padding <= 2, one group; rounding
+    errors are about twice as large), or "auto": whatever is estimated to be faster for the shapes,
+    always the same for the same shapes. The gradients use it too.
     Raises GraphError when channels do not fit or the output would have no pixels; N may be 0.
     """
     name = "conv2d"
     op = Conv2d(
         pair(name, "stride", stride), padding4(name, padding), pair(name, "dilation", dilation),
-        groups,
+        groups, algorithm=algorithm,
     )  # fmt: skip
     result: Var = op(x, w) if bias is None else op(x, w, bias)
     return result

@@ -16,6 +16,9 @@
 namespace mb::MB_ISA {
 namespace {
 
+#ifndef WEIGHTS
+constexpr int lab = 0;
+#endif
 constexpr std::int64_t kColumns = 64;  // output channels whose products are made together
 constexpr std::int64_t kPanels = kColumns / kPanel;
 constexpr std::int64_t kWeightChunk = 8;  // input channels whose weights are gathered together
@@ -85,7 +88,7 @@ struct Schedule {
     tiles_first = tiles <= kFewTiles && column_blocks > 1;
     const std::int64_t fit = kCache / (kPlanes * (inputs + kColumns)) / kPanelRows * kPanelRows;
     block = std::clamp<std::int64_t>(fit, 2 * kPanelRows, 4 * kPanelRows);
-    if (getenv("LAB_BLOCK")) block = atoi(getenv("LAB_BLOCK"));
+    if (lab / 10) block = lab / 10;
     if (tiles_first) block = tiles;
     block = std::min(block, tiles);
     u_plane = c.inputs * kPanel + kPlanePad;
@@ -253,7 +256,7 @@ void many_tiles(const Convolution& c, const Schedule& s, float* shared, float* o
         transform_tiles(c, begin, end, zeros, v, s);
         for (std::int64_t b = 0; b < s.column_blocks; ++b) {
           multiply(c, end - begin, b * kColumns, v, u + b * kPanels * u_panel, m, s, [&](int plane) {
-            static const int mode = getenv("LAB_PF") ? atoi(getenv("LAB_PF")) : 3;
+            const int mode = lab % 10;
             if (plane < 16 && (mode & 1)) fetch_outputs(c, begin, end, b * kColumns, plane / 4, plane % 4);
             else if (plane < 32 && b == 0 && (mode & 2)) fetch_inputs(c, end, std::min(tiles, end + s.block), plane / 4 % 4 + 2, plane % 4 + 2);
           });
