@@ -8,15 +8,41 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --retries 8 --timeout 60
 ENGINE_SOURCES := CMakeLists.txt setup.py pyproject.toml \
-                  $(shell find engine ops -name '*.cpp' -o -name '*.h' -o -name '*.cu')
+                  $(shell find engine ops -name '*.cpp' -o -name '*.h' -o -name '*.in' -o -name '*.cu')
+PYTHON_SOURCES := $(shell find megbrain_py ops models -name '*.py')
 
-.PHONY: demo test lint lint-ruff lint-types lint-layers lint-cpp bench bars test-cuda clean
+.PHONY: demo test sanitize sanitize-thread lint lint-ruff lint-types lint-layers lint-cpp bench bars \
+        test-cuda clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m megbrain_py.cli.demo
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(PYTEST_ARGS)
+
+# The engine built with sanitizers, in a folder of its own, under the tests that load it. GCC only.
+SANITIZED_TESTS := $(addprefix tests/test_,operators.py engine.py index_errors.py bad_plans.py \
+                     sanitizers.py)
+THREAD_TESTS := $(addprefix tests/test_,operators.py engine.py data_loader.py sanitizers.py)
+PRELOAD = $$($${CXX:-c++} -print-file-name=$(1)) $$($${CXX:-c++} -print-file-name=libstdc++.so)
+SANITIZED = env PYTHONPATH=.venv-$(1) PYTHONSAFEPATH=1 PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 \
+            LD_PRELOAD="$(call PRELOAD,$(2))"
+
+SHOW_REPORTS = || { cat .venv-$(1)/report.* >&2; exit 1; }
+
+sanitize: export ASAN_OPTIONS = detect_leaks=0:log_path=$(CURDIR)/.venv-address/report
+sanitize: export UBSAN_OPTIONS = print_stacktrace=1:log_path=$(CURDIR)/.venv-address/report
+sanitize: .venv-address/.installed
+	rm -f .venv-address/report.*
+	$(call SANITIZED,address,libasan.so) \
+	  $(BIN)/pytest -q -n 2 $(SANITIZED_TESTS) $(call SHOW_REPORTS,address)
+
+sanitize-thread: export TSAN_OPTIONS = $\
+  halt_on_error=1:suppressions=$(CURDIR)/tests/tsan.supp:log_path=$(CURDIR)/.venv-thread/report
+sanitize-thread: .venv-thread/.installed
+	rm -f .venv-thread/report.*
+	setarch -R $(call SANITIZED,thread,libtsan.so) \
+	  $(BIN)/pytest -q -n 2 $(THREAD_TESTS) $(call SHOW_REPORTS,thread)
 
 lint: lint-ruff lint-types lint-layers lint-cpp
 
@@ -31,11 +57,11 @@ lint-layers: $(VENV)/.lint
 	$(BIN)/lint-imports
 
 lint-cpp: $(VENV)/.lint
-	find engine ops -name '*.cpp' -o -name '*.h' -o -name '*.cu' | \
+	find engine ops examples -name '*.cpp' -o -name '*.h' -o -name '*.cu' | \
 	  xargs $(BIN)/clang-format --dry-run -Werror
 
 bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/resnet50_step.py $(BENCH_ARGS)
+	$(BIN)/megbrain bench resnet50 $(BENCH_ARGS)
 
 bars: $(VENV)/.installed
 	$(BIN)/python benchmarks/bars.py $(BARS_ARGS)
@@ -45,7 +71,7 @@ test-cuda:
 	@exit 1
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-address .venv-thread build dist *.egg-info
 	rm -f megbrain_py/_engine*.so megbrain_py/libdnnl.so.*
 
 $(VENV)/.created:
@@ -63,6 +89,19 @@ $(VENV)/.installed: $(VENV)/.created $(ENGINE_SOURCES)
 	  echo "A C++20 compiler is needed (GCC >= 11 or Clang >= 14); $${CXX:-c++} was not found." >&2; \
 	  exit 1; }
 	$(PIP) install --quiet --editable '.[test,demo]'
+	touch $@
+
+SANITIZE_address := address,undefined,float-cast-overflow
+SANITIZE_thread := thread
+LEVEL := $(if $(filter x86_64,$(shell uname -m)),v3,base)
+
+# Only one level of kernels. The requirements are those of $(VENV).
+.venv-%/.installed: $(VENV)/.installed $(ENGINE_SOURCES) $(PYTHON_SOURCES)
+	mkdir -p .venv-$*
+	printf '[build]\nbuild_base = .venv-$*/build\n' > .venv-$*/build.cfg
+	DIST_EXTRA_CONFIG=.venv-$*/build.cfg \
+	MB_CMAKE_ARGS="$$MB_CMAKE_ARGS -DMB_SANITIZE=$(SANITIZE_$*) -DMB_ISAS=$(LEVEL)" \
+	  $(PIP) install --quiet --no-deps --upgrade --target .venv-$* .
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.installed

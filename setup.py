@@ -61,13 +61,16 @@ class CMakeBuild(build_ext):
         target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
         build = Path(self.build_temp).resolve() / "cmake"
         build.mkdir(parents=True, exist_ok=True)
+        ninja = shutil.which("ninja")
         configure = [
             self.cmake(),
             "-S",
             str(ROOT),
             "-B",
             str(build),
-            *(["-G", "Ninja"] if shutil.which("ninja") else []),
+            # By its path: in a build folder that is used again, the last one is gone with pip's
+            # environment.
+            *(["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"] if ninja else []),
             f"-DCMAKE_BUILD_TYPE={os.environ.get('MB_BUILD_TYPE', 'Release')}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
@@ -89,7 +92,7 @@ class CMakeBuild(build_ext):
 
 
 def packages() -> list[str]:
-    """megbrain_py with `ops` and `models` as its sub-packages; the two links are not followed."""
+    """megbrain_py with `ops`, `models` and the headers as sub-packages; no link is followed."""
     core = find_namespace_packages(
         str(ROOT),
         include=["megbrain_py", "megbrain_py.*"],
@@ -98,12 +101,14 @@ def packages() -> list[str]:
             "megbrain_py.ops.*",
             "megbrain_py.models",
             "megbrain_py.models.*",
+            "megbrain_py.include",
+            "megbrain_py.include.*",
         ],
     )
     rooms = [f"megbrain_py.{top}" for top in ("ops", "models")]
     for top in ("ops", "models"):
         rooms += [f"megbrain_py.{top}.{name}" for name in find_namespace_packages(str(ROOT / top))]
-    return core + rooms
+    return [*core, *rooms, "megbrain_py.include.mb"]
 
 
 setup(
@@ -112,8 +117,10 @@ setup(
         "megbrain_py": "megbrain_py",
         "megbrain_py.ops": "ops",
         "megbrain_py.models": "models",
+        "megbrain_py.include.mb": "engine/include/mb",
     },
-    package_data={"megbrain_py": ["py.typed", "_engine.pyi"]},
+    # Headers, those of the rooms too: operators outside of the tree are compiled against them.
+    package_data={"megbrain_py": ["py.typed", "_engine.pyi"], "": ["*.h"]},
     ext_modules=[Extension("megbrain_py._engine", sources=[])],
     cmdclass={"build_ext": CMakeBuild},
     zip_safe=False,

@@ -1,29 +1,27 @@
-"""The long measurements, outside the tests: `make bars BARS_ARGS="demo bccd kills"`.
+"""The long measurements, outside the tests: `make bars BARS_ARGS="demo bccd kills=50 mutations"`.
 
 demo: trains and scores the digit scenes. bccd: trains on blood cells (MB_TEST_DATA must point to
-the data sets). kills: a demo training killed (-9) at ten moments; each must resume to equal bits.
+the data sets). kills: a training killed (-9) at random moments, ten without a number; each must
+resume to equal bits. mutations: damaged checkpoints and annotation files, 10,000 of each, and
+edited plans.
 """
 
 from __future__ import annotations
 
 import argparse
-import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
+from kills import kills
 
 from megbrain_py import debug
-from megbrain_py.data.digit_scenes import make_digit_scenes
-from megbrain_py.training import checkpoint
 from megbrain_py.training.log import read_log
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS = 60
-CHECKPOINT_EVERY = 10
 
 
 def program(*words: str) -> list[str]:
@@ -68,93 +66,32 @@ def bccd(folder: Path) -> bool:
     return wbc >= 0.85 and figures["AP50"] >= 0.55 and minutes <= 25
 
 
-class Run:
-    """A short demo training in a folder of its own."""
-
-    def __init__(self, data: tuple[Path, Path], folder: Path) -> None:
-        self.data = data
-        self.folder = folder
-        self.checkpoints = folder / "checkpoints"
-
-    def start(self) -> subprocess.Popen[bytes]:
-        """From the beginning, or from the newest checkpoint."""
-        if (self.folder / "config.toml").exists():
-            words = ["train", "--resume", str(self.folder)]
-        else:
-            words = [
-                "train", "examples/demo.toml", f"data.train={self.data[0]}",
-                f"data.val={self.data[1]}", f"output={self.folder}", f"steps={STEPS}",
-                f"checkpoint_every={CHECKPOINT_EVERY}", "keep=3",
-            ]  # fmt: skip
-        return subprocess.Popen(program(*words), cwd=ROOT, stdout=subprocess.DEVNULL)
-
-    def finish(self) -> checkpoint.Checkpoint:
-        """To the end; the last checkpoint."""
-        code = self.start().wait()
-        if code != 0:
-            raise SystemExit(f"kills: a training in {self.folder} ended with {code}")
-        return checkpoint.load(checkpoint.path_of(self.checkpoints, STEPS))
-
-    def kill_after(self, seconds: float) -> str:
-        """kill -9 after some seconds; says what was there."""
-        process = self.start()
-        time.sleep(seconds)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        return f"after {seconds:.1f} s, {len(checkpoint.files(self.checkpoints))} checkpoints"
-
-    def kill_while_writing(self) -> str:
-        """kill -9 while the temporary file of a checkpoint is there."""
-        process = self.start()
-        while process.poll() is None:
-            if any(self.checkpoints.glob(".*")):
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                break
-        half = [f.stat().st_size for f in self.checkpoints.glob(".*")]
-        if not half:
-            return "missed"
-        return f"inside a checkpoint write, {half[0]} bytes written"
+def mutations(folder: Path, count: int = 10000) -> bool:
+    """Damaged files load or are refused, within time and memory; so do edited plans."""
+    programs = [["mutations.py", str(folder), str(count)], ["plan_mutations.py", str(count // 5)]]
+    commands = [[sys.executable, str(ROOT / "tests" / name), *words] for name, *words in programs]
+    return all([subprocess.run(command, check=False).returncode == 0 for command in commands])
 
 
-def equal(a: checkpoint.Checkpoint, b: checkpoint.Checkpoint) -> bool:
-    """Bit-equal model and optimiser."""
-    return all(
-        set(old) == set(new) and all(old[n].tobytes() == new[n].tobytes() for n in old)
-        for old, new in ((a.model, b.model), (a.optimizer, b.optimizer))
-    )
-
-
-def kills(folder: Path) -> bool:
-    """Ten kills: one before the first checkpoint, two inside a write, seven uniform in time."""
-    data = make_digit_scenes(folder / "data", 300, 20, seed=0)
-    start = time.perf_counter()
-    whole = Run(data, folder / "whole").finish()
-    took = time.perf_counter() - start
-    print(f"kills: the uninterrupted training took {took:.1f} s")
-    good = True
-    moments = [None, None, 2.0, *np.linspace(0.25, 0.95, 7) * took]
-    for number, moment in enumerate(moments):
-        what = "missed"
-        while what == "missed":
-            run = Run(data, Path(tempfile.mkdtemp(dir=folder)))
-            what = run.kill_while_writing() if moment is None else run.kill_after(moment)
-        same = equal(run.finish(), whole)
-        good = good and same
-        print(f"kills: {number + 1}: {what}: resumed {'bit-equal' if same else 'DIFFERENT'}")
-    return good
-
-
-BARS = {"demo": demo, "bccd": bccd, "kills": kills}
+BARS: dict[str, Callable[..., bool]] = {
+    "demo": demo,
+    "bccd": bccd,
+    "kills": kills,
+    "mutations": mutations,
+}
 
 
 def main() -> int:
     """Run the named bars, or all; 1 when one does not hold."""
     parser = argparse.ArgumentParser(prog="bars", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*BARS, []], default=list(BARS))
-    names = parser.parse_args().names
-    with tempfile.TemporaryDirectory() as folder:
-        results = {name: BARS[name](Path(folder)) for name in names}
+    parser.add_argument("names", nargs="*", default=list(BARS), metavar="NAME[=COUNT]")
+    results = {}
+    for text in parser.parse_args().names:
+        name, _, count = text.partition("=")
+        if name not in BARS or not (count or "1").isdigit():
+            parser.error(f"{text} is no bar; there are: {', '.join(BARS)}")
+        with tempfile.TemporaryDirectory() as folder:
+            results[name] = BARS[name](Path(folder), *([int(count)] if count else []))
     for name, held in results.items():
         print(f"{name}: {'holds' if held else 'DOES NOT HOLD'}")
     return 0 if all(results.values()) else 1

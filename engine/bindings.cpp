@@ -3,10 +3,13 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <dnnl.hpp>
 
+#include "build_record.h"
 #include "mb/arena.h"
 #include "mb/executable.h"
+#include "mb/library.h"
 #include "mb/parallel.h"
 #include "mb/registry.h"
 #include "mb/threads.h"
@@ -38,6 +41,8 @@ Tensor type_from_python(const py::handle& type) {
   const auto shape = type.attr("shape").cast<std::vector<std::int64_t>>();
   require(shape.size() <= kMaxRank, "tensors have at most ", kMaxRank, " dimensions");
   tensor.rank = int(shape.size());
+  require(std::all_of(shape.begin(), shape.end(), [](std::int64_t size) { return size >= 0; }),
+          "sizes must not be negative");
   std::copy(shape.begin(), shape.end(), tensor.dims.begin());
   const auto layout = type.attr("layout").cast<std::string>();
   tensor.layout = layout == "channels_last" ? Layout::kChannelsLast : Layout::kRows;
@@ -49,6 +54,7 @@ AttrValue attr_from_python(const py::handle& value) {
   if (py::isinstance<py::int_>(value)) return value.cast<std::int64_t>();
   if (py::isinstance<py::float_>(value)) return value.cast<double>();
   if (py::isinstance<py::str>(value)) return value.cast<std::string>();
+  if (!py::isinstance<py::sequence>(value)) throw py::cast_error("no attribute");
   bool whole = true;
   for (const auto& item : value) whole = whole && py::isinstance<py::int_>(item);
   if (whole) return value.cast<std::vector<std::int64_t>>();
@@ -58,7 +64,12 @@ AttrValue attr_from_python(const py::handle& value) {
 Attrs attrs_from_python(const py::dict& values) {
   Attrs attrs;
   for (const auto& [name, value] : values) {
-    attrs.set(name.cast<std::string>(), attr_from_python(value));
+    try {
+      attrs.set(name.cast<std::string>(), attr_from_python(value));
+    } catch (const py::cast_error&) {
+      fail("attribute ", std::string(py::str(name)), ": kernels cannot read ",
+           std::string(py::repr(value)));
+    }
   }
   return attrs;
 }
@@ -103,17 +114,41 @@ std::size_t query(const py::handle& instruction, const py::list& input_types,
 class PyExecutable {
  public:
   PyExecutable(const py::handle& plan, std::vector<py::array> state)
-      : state_(std::move(state)), executable_(plan_from_python(plan), blocks(state_)) {}
+      : state_(std::move(state)), executable_(load(plan_from_python(plan), blocks(state_))) {}
 
-  void run(const py::dict& feeds, const py::dict& fetches, bool poison, bool profile) {
+  // `observer` is None or has before(index) and after(index); it may look at `memory`.
+  void run(const py::dict& feeds, const py::dict& fetches, bool poison, bool profile,
+           const py::object& observer) {
     const auto in = views(feeds);
     const auto out = views(fetches);
+    const Observer watching{calls(observer, "before"), calls(observer, "after")};
     const py::gil_scoped_release release;
-    executable_.run(in, out, RunOptions{poison, profile});
+    executable_.run(in, out, RunOptions{poison, profile, observer.is_none() ? nullptr : &watching});
   }
-  std::vector<double> seconds() const { return executable_.seconds(); }
+
+  std::vector<std::pair<double, double>> times() const {
+    const py::gil_scoped_release release;  // it may wait for a run that ends in Python
+    std::vector<std::pair<double, double>> times;
+    for (const auto& [start, end] : executable_.times()) times.emplace_back(start, end);
+    return times;
+  }
+
+  // The elements of a slot in the order of memory: a view, to be read while the plan runs.
+  py::array memory(std::size_t number) const {
+    const Tensor& slot = executable_.slot(number);
+    const py::dtype type{std::string(name_of(slot.dtype))};
+    const py::object owner = py::cast(this, py::return_value_policy::reference);
+    py::array view(type, {slot.count()}, {}, slot.pointer, owner);
+    view.attr("setflags")(py::arg("write") = false);
+    return view;
+  }
 
  private:
+  // Waits for the arena, whose holder may wait for the GIL to call its observer.
+  static Executable load(const PlanSpec& plan, const std::vector<StateBlock>& state) {
+    const py::gil_scoped_release release;
+    return Executable(plan, state);
+  }
   static std::vector<StateBlock> blocks(const std::vector<py::array>& state) {
     std::vector<StateBlock> blocks;
     for (const py::array& array : state) {
@@ -121,6 +156,12 @@ class PyExecutable {
       blocks.push_back({tensor.pointer, tensor.bytes()});
     }
     return blocks;
+  }
+  static std::function<void(std::size_t)> calls(const py::object& observer, const char* method) {
+    return [&observer, method](std::size_t index) {
+      const py::gil_scoped_acquire acquire;
+      observer.attr(method)(index);
+    };
   }
   static std::map<std::string, Tensor> views(const py::dict& arrays) {
     std::map<std::string, Tensor> views;
@@ -145,12 +186,14 @@ std::string onednn_version() {
 
 PYBIND11_MODULE(_engine, module) {
   using namespace mb;
-  py::register_exception<Error>(module, "NativeError");
+  const auto native_error = py::register_exception<Error>(module, "NativeError");
+  py::register_exception<WrongStamp>(module, "WrongStamp", native_error);
   py::class_<PyExecutable>(module, "Executable")
       .def(py::init<py::object, std::vector<py::array>>(), py::arg("plan"), py::arg("state"))
       .def("run", &PyExecutable::run, py::arg("feeds"), py::arg("fetches"), py::arg("poison"),
-           py::arg("profile"))
-      .def("seconds", &PyExecutable::seconds);
+           py::arg("profile"), py::arg("observer"))
+      .def("times", &PyExecutable::times)
+      .def("memory", &PyExecutable::memory, py::arg("slot"));
   module.def("query", &query, py::arg("instruction"), py::arg("inputs"), py::arg("outputs"));
   module.def("arena_bytes", [] { return Arena::scratch().size(); });
   module.def("num_threads", &num_threads);
@@ -160,4 +203,9 @@ PYBIND11_MODULE(_engine, module) {
   module.def("choose_isa", [](const std::string& name) { choose_isa(name); });
   module.def("onednn_version", &onednn_version);
   module.def("kernel_names", [] { return kernel_names(Device::kCpu); });
+  module.def("open_library", &open_library, py::arg("path"));
+  module.def("build_record", [] {
+    using namespace build_record;
+    return py::make_tuple(compiler, flags, levels, MB_HEADERS);
+  });
 }

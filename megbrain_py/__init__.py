@@ -25,6 +25,9 @@ from megbrain_py.graph import Var as Var
 from megbrain_py.graph import constant as constant
 from megbrain_py.graph import placeholder as _placeholder
 from megbrain_py.graph import user_origin
+from megbrain_py.instruments.trace import trace as trace
+from megbrain_py.library import include_dir as include_dir
+from megbrain_py.library import load_library as load_library
 from megbrain_py.parameter import Parameter as Parameter
 from megbrain_py.printing import to_dot as to_dot
 from megbrain_py.printing import to_text as to_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -15,6 +15,10 @@ from megbrain_py import debug, engine, passes
 from megbrain_py.dtypes import Array, DType, TensorType
 from megbrain_py.errors import CompileError, EngineError
 from megbrain_py.graph import Graph, Placeholder, Var, describe, nodes_of, placeholder
+from megbrain_py.instruments import trace
+from megbrain_py.instruments.check import Checker
+from megbrain_py.instruments.profile import Profile, profile_of
+from megbrain_py.instruments.roof import roof
 from megbrain_py.lower import lower
 from megbrain_py.ops.identity import Named
 from megbrain_py.parameter import Parameter, ParameterSource, aligned_copy
@@ -23,6 +27,7 @@ from megbrain_py.plan import Plan
 Outputs: TypeAlias = Mapping[str, Var] | Mapping[str, Var | str]
 Updates: TypeAlias = Mapping[Parameter, Var]
 
+_PROFILED_RUNS = 100  # the seconds of so many profiled calls are kept
 _CALL_OPTIONS = ("out", "profile")  # keywords of Function.__call__ that are no inputs
 
 
@@ -41,6 +46,7 @@ class Function:
         self._inputs = dict(inputs)  # more than the plan's feeds where a pass found one unused
         self._outputs = {name: plan.slots[slot].type for name, slot in plan.fetches.items()}
         self._borrowed: dict[str, Array] = {}
+        self._profiled: deque[list[float]] = deque(maxlen=_PROFILED_RUNS)
 
     def __repr__(self) -> str:
         made = ", ".join(f"{name}: {type}" for name, type in self._outputs.items()) or "updates"
@@ -93,8 +99,20 @@ class Function:
             name: self._out(name, type, (out or {}).get(name))
             for name, type in self._outputs.items()
         }
-        self._executable.run(ready, fetches, poison=debug.poison(), profile=profile)
+        self._run(ready, fetches, profile)
         return fetches
+
+    def _run(self, feeds: dict[str, Array], fetches: dict[str, Array], profile: bool) -> None:
+        """With the instruments that were asked for."""
+        run, level, tracing = self._executable, debug.check(), trace.active()
+        checker = Checker(self.plan, run, thorough=level > 1) if level else None
+        timed = profile or tracing is not None
+        with trace.span("run"):
+            run.run(feeds, fetches, poison=debug.poison(), profile=timed, observer=checker)
+        if profile:
+            self._profiled.append([end - start for start, end in run.times()])
+        if tracing is not None:
+            tracing.add_run(self.plan, run.times())
 
     def _feed(self, name: str, feeds: Mapping[str, Any]) -> Array:
         want = self._inputs[name]
@@ -137,12 +155,14 @@ class Function:
             )
         return given
 
-    def profile(self) -> list[tuple[str, str, float]]:
-        """(kernel, origin, seconds) of each instruction of the last call with profile=True."""
-        steps = zip(self.plan.instructions, self._executable.seconds(), strict=True)
-        return [(step.kernel, step.origin, seconds) for step, seconds in steps]
+    def profile(self, last: int | None = None) -> Profile:
+        """What each instruction took, the median of all calls with profile=True (of the `last`
+        ones): `print(step.profile())`, or `.rows`. The roof is measured when first asked for."""
+        runs = list(self._profiled)
+        return profile_of(self.plan, runs if last is None else runs[-last:], roof())
 
 
+@trace.span("compile")
 def compile(
     outputs: Outputs | Var | Sequence[Var | str],
     *,
@@ -180,7 +200,6 @@ def compile(
     plan = lower(optimised, engine.workspace_bytes)
     folder = debug.dump_folder()
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / "plan.txt").write_text(str(plan) + "\n")
         from megbrain_py.viz.memory import draw_memory  # a debugging aid from above this layer
 
@@ -246,11 +265,14 @@ class SpecializedFunction:
         self._lock = threading.RLock()  # callers may be threads; a build may call another function
         self.compilations = 0  # how many signatures were compiled, repeats after eviction included
 
-    def __call__(self, /, **feeds: Any) -> dict[str, Array]:
-        """Run once with these arrays; EngineError where `build` has no such input or lacks one."""
+    def __call__(self, /, *, profile: bool = False, **feeds: Any) -> dict[str, Array]:
+        """Run once with these arrays; EngineError where `build` has no such input or lacks one.
+
+        profile: as in a call of the Function that `specialize` gives; its `profile()` reports.
+        """
         arrays: dict[str, Any] = {name: np.asarray(value) for name, value in feeds.items()}
         types = {name: _type_of(array) for name, array in arrays.items()}
-        return self.specialize(**types)(**arrays)
+        return self.specialize(**types)(profile=profile, **arrays)
 
     def specialize(self, /, **types: TensorType) -> Function:
         """The Function for inputs of these types, compiled now if it is new."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from megbrain_py.errors import CompileError, EngineError
@@ -13,8 +14,14 @@ VARIABLES = {
     "MB_DUMP": "folder: the graph after each pass, the plan and its memory picture are written",
     "MB_PASSES": "comma-separated: -name switches a pass off, to bisect a miscompile",
     "MB_POISON": "1: memory is filled with NaN before it is written",
+    "MB_CHECK": "1: every run is checked for NaN, Inf and overwritten values; 2: more often",
+    "MB_TRACE": "file: a timeline of the process is written there, for Perfetto",
+    "MB_CACHE": "folder: what was measured on this machine; default: ~/.cache/megbrain_py",
     "MB_TEST_DATA": "folder with real data sets for the tests",
+    "CXX": "the C++ compiler of `megbrain build-op`; default: the one that built the engine",
 }
+
+_set_by_us: set[str] = set()  # variables that the user did not set
 
 
 def _get(name: str) -> str | None:
@@ -38,9 +45,15 @@ def isa() -> str | None:
 
 
 def dump_folder() -> Path | None:
-    """MB_DUMP."""
+    """MB_DUMP, which exists then; CompileError when it cannot be made."""
     text = _get("MB_DUMP")
-    return Path(text) if text else None
+    if text is None:
+        return None
+    try:
+        Path(text).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CompileError(f"MB_DUMP: {text} cannot be made: {error.strerror}") from None
+    return Path(text)
 
 
 def passes_off() -> frozenset[str]:
@@ -57,10 +70,40 @@ def poison() -> bool:
     return _get("MB_POISON") == "1"
 
 
+def check() -> int:
+    """MB_CHECK as 0 (off), 1 or 2; EngineError for anything else."""
+    text = _get("MB_CHECK") or "0"
+    if text not in ("0", "1", "2"):
+        raise EngineError(f"MB_CHECK: expected 0, 1 or 2, found {text!r}")
+    return int(text)
+
+
+def trace_file() -> Path | None:
+    """MB_TRACE."""
+    text = _get("MB_TRACE")
+    return Path(text) if text else None
+
+
+def cache_folder() -> Path:
+    """MB_CACHE."""
+    return Path(_get("MB_CACHE") or Path.home() / ".cache" / "megbrain_py")
+
+
 def test_data() -> Path | None:
     """MB_TEST_DATA."""
     text = _get("MB_TEST_DATA")
     return Path(text) if text else None
+
+
+def compiler() -> str | None:
+    """CXX."""
+    return _get("CXX")
+
+
+def child_environment(more: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process that we start: ours, as the user set it, and `more`."""
+    own = {name: text for name, text in os.environ.items() if name not in _set_by_us}
+    return {**own, **more}
 
 
 def set_openmp_patience() -> None:
@@ -69,5 +112,6 @@ def set_openmp_patience() -> None:
     gomp's default spins so long that a second busy process makes a step several times slower;
     10,000 rounds cost 3 % of a small detector's step on an idle machine. Your own settings win.
     """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if "OMP_WAIT_POLICY" not in os.environ and "GOMP_SPINCOUNT" not in os.environ:
+        os.environ["GOMP_SPINCOUNT"] = "10000"
+        _set_by_us.add("GOMP_SPINCOUNT")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 from megbrain_py import debug
 from megbrain_py.dtypes import Array, TensorType
 from megbrain_py.errors import EngineError
 from megbrain_py.plan import Instruction, Plan
+from megbrain_py.plan_check import check_plan
 
 debug.set_openmp_patience()
 from megbrain_py import _engine  # noqa: E402  (after the setting that OpenMP reads when loaded)
@@ -33,13 +38,25 @@ def workspace_bytes(
         raise EngineError(str(error)) from None
 
 
+class Observer(Protocol):
+    """Looks at a run from outside: called with the index of each instruction."""
+
+    def before(self, index: int, /) -> None: ...
+
+    def after(self, index: int, /) -> None: ...
+
+
 class Executable:
-    """A loaded plan. One runs at a time on a device; the GIL is free while it runs."""
+    """A loaded plan. One runs at a time on a device; the GIL is free while it runs.
+
+    EngineError for a plan that must not run (plan_check.py), wherever it comes from.
+    """
 
     def __init__(self, plan: Plan) -> None:
         try:
+            check_plan(plan)
             self._native = _engine.Executable(plan, [block.array for block in plan.state])
-        except _engine.NativeError as error:
+        except (EngineError, _engine.NativeError) as error:
             raise EngineError(f"load: {error}") from None
 
     def run(
@@ -49,19 +66,25 @@ class Executable:
         *,
         poison: bool = False,
         profile: bool = False,
+        observer: Observer | None = None,
     ) -> None:
         """Copy feeds in, run, copy into the arrays of `fetches`. Arrays are C-contiguous.
 
-        `poison` fills memory with NaN before it is written; `profile` times every instruction.
+        `poison` fills memory with NaN before it is written; `profile` times every instruction;
+        `observer` is called before and after each instruction and must not run another plan.
         """
         try:
-            self._native.run(dict(feeds), dict(fetches), poison, profile)
+            self._native.run(dict(feeds), dict(fetches), poison, profile, observer)
         except _engine.NativeError as error:
             raise EngineError(str(error)) from None
 
-    def seconds(self) -> list[float]:
-        """Time of each instruction in the last profiled run."""
-        return list(self._native.seconds())
+    def times(self) -> list[tuple[float, float]]:
+        """Start and end of each instruction in the last profiled run, as time.perf_counter()."""
+        return list(self._native.times())
+
+    def memory(self, slot: int) -> Array:
+        """The elements of a slot in the order of memory, for an observer: a view, not a copy."""
+        return self._native.memory(slot)
 
 
 def arena_bytes() -> int:
@@ -92,3 +115,41 @@ def onednn_version() -> str:
 def kernel_names() -> list[str]:
     """Names of all registered CPU kernels."""
     return list(_engine.kernel_names())
+
+
+def open_library(path: Path) -> list[str]:
+    """Add the kernels of a shared object to the engine's; their names. Again: does nothing.
+
+    Raises EngineError when it cannot be opened, is no library of kernels, was built for another
+    engine, or has a kernel whose name exists.
+    """
+    try:
+        return sorted(_engine.open_library(str(path.resolve())))
+    except _engine.WrongStamp as error:
+        raise WrongStamp(str(error)) from None
+    except _engine.NativeError as error:
+        raise EngineError(str(error)) from None
+
+
+class WrongStamp(EngineError):
+    """A library of kernels was built for another engine."""
+
+
+@dataclass(frozen=True)
+class BuildRecord:
+    """How the engine was built, for libraries that shall fit it.
+
+    flags: of every kernel file. levels: more for each instruction set. headers: digest of mb/*.h.
+    """
+
+    compiler: str
+    flags: tuple[str, ...]
+    levels: Mapping[str, tuple[str, ...]]
+    headers: str
+
+
+def build_record() -> BuildRecord:
+    """How this engine was built."""
+    compiler, flags, levels, headers = _engine.build_record()
+    split = {level: tuple(shlex.split(more)) for level, more in levels.items()}
+    return BuildRecord(compiler, tuple(shlex.split(flags)), split, headers)

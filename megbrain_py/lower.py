@@ -271,6 +271,7 @@ class _Lowering:
                 tuple(slot_of[v] for v in step.outputs),
                 self._attrs(step),
                 step.origin,
+                op=step.node.op if step.node is not None else None,
             )
             if step.workspace:
                 instruction = replace(instruction, workspace=len(slots))

@@ -21,7 +21,7 @@ from megbrain_py.errors import GraphError, Mismatch
 VarLike: TypeAlias = "Var | float | int | bool | Array"
 
 _HERE = Path(__file__).parent  # as Python was told to find it, and where it really is
-_FRAMEWORK = tuple(f"{p}{os.sep}" for p in (_HERE, _HERE.resolve(), _HERE.resolve().parent / "ops"))
+_framework = tuple(f"{p}{os.sep}" for p in (_HERE, _HERE.resolve(), _HERE.resolve().parent / "ops"))
 _MODELS = tuple(f"{p / 'models'}{os.sep}" for p in (_HERE, _HERE.resolve()))
 _serial = itertools.count()
 # While a pass rebuilds a node: that node's place; while a gradient is made: its line. Each thread
@@ -32,6 +32,13 @@ _origin_override: ContextVar[str | None] = ContextVar("megbrain_py_origin", defa
 
 Rewriter: TypeAlias = "Callable[[Node, tuple[Var, ...]], Sequence[Var] | None]"
 
+_by_kernel: dict[str, list[type[Operator]]] = {}
+
+
+def operators_of(kernel: str) -> list[type[Operator]]:
+    """The operators with this kernel, the first that was defined first."""
+    return list(_by_kernel.get(kernel, ()))
+
 
 class Operator(ABC):
     """What a node does. A subclass is a frozen dataclass: its fields are its attributes.
@@ -41,17 +48,23 @@ class Operator(ABC):
     """
 
     kernel: ClassVar[str] = ""  # name under which the kernel is registered
+    variants: ClassVar[Sequence[str]] = ()  # other kernels of it, which kernel_for may choose
     pure: ClassVar[bool] = True  # no effect but its outputs: may be removed, merged, repeated
     elementwise: ClassVar[bool] = False  # each output element needs only its own input elements
     collective: ClassVar[bool] = False  # talks to other ranks: order fixed, never repeated
     random: ClassVar[bool] = False  # draws from a counter: a repeated node draws the same numbers
     source: ClassVar[bool] = False  # has no instruction: a placeholder, a parameter, a constant
     rewrites: ClassVar[Sequence[Rewriter]] = ()  # fusions that passes/fuse.py tries
+    absorbs: ClassVar[Sequence[Rewriter]] = ()  # those that repeat an input's work, tried after it
 
-    def __init_subclass__(cls, *, kernel: str | None = None, **kwargs: Any) -> None:
+    def __init_subclass__(
+        cls, *, kernel: str | None = None, variants: Sequence[str] = (), **kwargs: Any
+    ) -> None:
         super().__init_subclass__(**kwargs)
         if kernel is not None:
-            cls.kernel = kernel
+            cls.kernel, cls.variants = kernel, variants
+            for name in (kernel, *variants):
+                _by_kernel.setdefault(name, []).append(cls)
 
     @property
     def name(self) -> str:
@@ -78,6 +91,10 @@ class Operator(ABC):
         """Cheaper Vars with the same values (x * 1 is x), or None; applied by passes/fold.py."""
         return None
 
+    def step_values(self) -> Sequence[float]:
+        """Numbers that its step in a fused program needs (ops/fused/steps.h), such as a slope."""
+        return ()
+
     def attrs(self) -> dict[str, Any]:
         """What the kernel gets: the dataclass fields, without those that are None."""
         values: dict[str, Any] = {}
@@ -88,9 +105,9 @@ class Operator(ABC):
         return values
 
     def kernel_for(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> str:
-        """The kernel for these types, which `lower` asks for: `kernel`, unless there are several.
+        """The kernel that `lower` takes for these types: `kernel`, or one of the variants.
 
-        It must depend on operator and types only: equal nodes give equal bits.
+        It depends on operator and types only, so that equal nodes give equal bits.
         """
         return self.kernel
 
@@ -139,6 +156,14 @@ class Operator(ABC):
             and t.layout == out.layout
             and t.dtype.itemsize == out.dtype.itemsize
         ]
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        """Arithmetic of a call, for profiles: additions and multiplications count one each.
+
+        The default is one for each output element of an elementwise operator, and 0 for others:
+        what they cost is their traffic.
+        """
+        return sum(t.count for t in outputs if t.dtype.is_float) if self.elementwise else 0
 
     def output_types(self, inputs: Sequence[TensorType]) -> tuple[TensorType, ...]:
         """`infer` as a tuple, in rows layout."""
@@ -317,10 +342,18 @@ def user_origin() -> str:
     frame = sys._getframe(1)
     while frame.f_back is not None:
         path = frame.f_code.co_filename
-        if not path.startswith(_FRAMEWORK) or path.startswith(_MODELS):
+        if not path.startswith(_framework) or path.startswith(_MODELS):
             break
         frame = frame.f_back
     return f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def add_framework_folder(folder: Path) -> None:
+    """Count a room outside of the tree as the framework's: the user's line is above its files."""
+    global _framework  # noqa: PLW0603  (grows by a folder for each loaded room)
+    prefix = f"{folder}{os.sep}"
+    if prefix not in _framework:
+        _framework = (*_framework, prefix)
 
 
 def _short(path: str) -> str:

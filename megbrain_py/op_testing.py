@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,11 @@ from megbrain_py import ops, reference
 from megbrain_py.autodiff import gradients
 from megbrain_py.compiler import Function, compile
 from megbrain_py.dtypes import Array, Layout, TensorType, tensor_type
-from megbrain_py.errors import GraphError, require
+from megbrain_py.errors import DataError, GraphError, require
 from megbrain_py.functional import add, mul
 from megbrain_py.functional import sum as sum_
 from megbrain_py.graph import Graph, Node, Operator, Var, constant, placeholder
+from megbrain_py.library import load_library
 
 Build = Callable[..., Any]  # Vars by keyword -> a Var or several
 
@@ -55,6 +58,19 @@ class ErrorCase:
     build: Build
     inputs: Mapping[str, Array]
     message: str
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A size that matters, timed by `megbrain bench ops`; `inputs` makes what is fed.
+
+    grad: inputs whose gradient's kernels are timed too.
+    """
+
+    name: str
+    build: Build
+    inputs: Callable[[], Mapping[str, Array]]
+    grad: Sequence[str] = ()
 
 
 def normal(*shape: int, seed: int = 0, scale: float = 1.0, shift: float = 0.0) -> Array:
@@ -99,10 +115,38 @@ def rooms() -> list[str]:
     return [m.name for m in pkgutil.iter_modules(ops.__path__) if m.ispkg]
 
 
-def cases_of(room: str) -> tuple[list[Case], list[ErrorCase]]:
-    """A room's CASES and ERRORS; ModuleNotFoundError when it has no cases.py."""
-    module = importlib.import_module(f"megbrain_py.ops.{room}.cases")
+def cases_of(room: str | Path) -> tuple[list[Case], list[ErrorCase]]:
+    """CASES and ERRORS of a room of the package, or of a folder outside of it, which is loaded.
+
+    Raises DataError when it has no cases.py.
+    """
+    module = _cases_module(room)
     return list(module.CASES), list(module.ERRORS)
+
+
+def benchmarks_of(room: str | Path) -> list[Benchmark]:
+    """A room's BENCHMARKS; many rooms have none."""
+    return list(getattr(_cases_module(room), "BENCHMARKS", []))
+
+
+def module_of(room: str | Path) -> str:
+    """The name of a room's module; a folder is loaded."""
+    return load_library(room).__name__ if isinstance(room, Path) else f"megbrain_py.ops.{room}"
+
+
+def _cases_module(room: str | Path) -> Any:
+    home = module_of(room)
+    if importlib.util.find_spec(f"{home}.cases") is None:
+        raise DataError(f"the operator room {room} has no cases.py")
+    return importlib.import_module(f"{home}.cases")
+
+
+def benchmark_graph(benchmark: Benchmark, inputs: Mapping[str, Array]) -> Graph:
+    """Its outputs, and the gradients of a sum of them."""
+    case = Case(benchmark.name, benchmark.build, inputs, benchmark.grad)
+    if not benchmark.grad:
+        return Graph({f"y{i}": v for i, v in enumerate(_built(case)[1])})
+    return gradient_graph_of(case)
 
 
 def relative_error(found: Array, expected: Array) -> float:
@@ -137,10 +181,15 @@ def _run(case: Case, compiled: Function, *, poison: bool = True) -> dict[str, Ar
     return out
 
 
+def graph_of(case: Case) -> Graph:
+    """The case's outputs, named y0, y1, ..."""
+    _, outputs = _built(case)
+    return Graph({f"y{i}": v for i, v in enumerate(outputs)})
+
+
 def check_forward(case: Case) -> None:
     """Kernel against reference; inferred types against produced ones; poisoned memory; twice."""
-    _, outputs = _built(case)
-    graph = Graph({f"y{i}": v for i, v in enumerate(outputs)})
+    graph = graph_of(case)
     expected = reference.evaluate(graph, case.inputs)
     compiled = compile(graph.outputs)
     found = _run(case, compiled)
@@ -155,8 +204,8 @@ def check_forward(case: Case) -> None:
         assert np.array_equal(found[name], again[name], equal_nan=True), f"{name}: not repeatable"
 
 
-def _loss_graph(case: Case) -> tuple[Graph, list[str]]:
-    """sum of outputs x fixed random numbers, and its gradients."""
+def gradient_graph_of(case: Case) -> Graph:
+    """loss: the sum of outputs x fixed random numbers; d_NAME: its gradient, for each input."""
     inputs, outputs = _built(case)
     loss: Var | None = None
     for i, v in enumerate(outputs):
@@ -166,7 +215,7 @@ def _loss_graph(case: Case) -> tuple[Graph, list[str]]:
     assert loss is not None, "no float output: give the case grad=()"
     names = case.differentiated
     grads = gradients(loss, [inputs[n] for n in names])
-    return Graph({"loss": loss, **{f"d_{n}": g for n, g in zip(names, grads, strict=True)}}), names
+    return Graph({"loss": loss, **{f"d_{n}": g for n, g in zip(names, grads, strict=True)}})
 
 
 def check_gradient(case: Case) -> None:
@@ -176,7 +225,7 @@ def check_gradient(case: Case) -> None:
     """
     if not case.differentiated:
         return
-    graph, names = _loss_graph(case)
+    graph, names = gradient_graph_of(case), case.differentiated
     exact = reference.evaluate(graph, case.inputs)
     rng = np.random.default_rng(5)
     wide = {n: a.astype(np.float64) if a.dtype == np.float32 else a for n, a in case.inputs.items()}

@@ -41,11 +41,12 @@ class ParameterSource(Operator):
 class Parameter(Var):
     """A value with storage: weights (`trainable`), running statistics and optimiser state (not).
 
-    `parameter.value` is the live array; `parameter.set(array)` writes into it. A compiled function
-    reads and updates this same memory, so training and evaluation share it without copies.
+    `parameter.value` is the live array; assigning to it, or `parameter.set(array)`, writes into it.
+    A compiled function reads and updates this same memory, so training and evaluation share it
+    without copies.
     """
 
-    __slots__ = ("name", "trainable", "value")
+    __slots__ = ("_value", "name", "trainable")
 
     def __init__(self, value: Any, name: str = "", *, trainable: bool = True) -> None:
         array = np.asarray(value)
@@ -55,12 +56,21 @@ class Parameter(Var):
             type = TensorType(array.shape, as_dtype(array.dtype))
         except ValueError as error:
             raise GraphError(f"parameter {name}: {error}\n  at {user_origin()}") from None
-        self.value = aligned_copy(array)
+        self._value = aligned_copy(array)
         self.name = name
         self.trainable = trainable
         node = Node(ParameterSource(type, name), (), [type], user_origin())
         super().__init__(node, 0, type)
         node.outputs = (self,)
+
+    @property
+    def value(self) -> Array:
+        """The live array, to which kernels are bound."""
+        return self._value
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self.set(value)
 
     def set(self, value: Any) -> None:
         """Write a new value of the same shape in place."""
@@ -73,7 +83,7 @@ class Parameter(Var):
             raise EngineError(
                 f"parameter {self.name}: expected {self.dtype}, the new value has {array.dtype}"
             )
-        self.value[...] = array
+        self._value[...] = array
 
     def rename(self, name: str) -> None:
         """Set the name that prints, plans and checkpoints show."""

@@ -29,7 +29,11 @@ class Slot:
 
 @dataclass(frozen=True)
 class Instruction:
-    """One kernel call: slots by number, attributes, and the user's line it comes from."""
+    """One kernel call: slots by number, attributes, and the user's line it comes from.
+
+    `op`: the operator that `kernel` and `attrs` come from. One written by hand may leave it out
+    where the attributes are the operator's fields.
+    """
 
     kernel: str
     inputs: tuple[int, ...]
@@ -37,6 +41,7 @@ class Instruction:
     attrs: Mapping[str, Any]
     origin: str
     workspace: int | None = None
+    op: Any = field(default=None, repr=False)  # an Operator
 
     def __str__(self) -> str:
         outputs = ", ".join(f"s{s}" for s in self.outputs)
@@ -72,6 +77,16 @@ class Plan:
     def state_bytes(self) -> int:
         """Bytes of parameters and constants that the plan refers to."""
         return sum(block.type.nbytes for block in self.state)
+
+    def flops(self, instruction: Instruction) -> int:
+        """The arithmetic that the instruction makes; 0 where its operator does not say."""
+        if instruction.op is None:
+            return 0
+        types = [
+            [self.slots[s].type for s in slots]
+            for slots in (instruction.inputs, instruction.outputs)
+        ]
+        return int(instruction.op.flops(*types))
 
     def __str__(self) -> str:
         lines = [

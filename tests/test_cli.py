@@ -219,6 +219,37 @@ def test_predict_leaves_out_what_is_no_picture(
     assert "none of 1 pictures can be read" in failing(capsys, "predict", str(run), str(cut))
 
 
+def test_predict_writes_a_picture_for_every_file(
+    detector: None, data: Path, tmp_path: Path
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert main(["train", *settings(data, run, "steps=1")]) == 0
+    names = ["a.png", "a_3.png", "more/a.png", "more/a_3.png"]
+    (tmp_path / "more").mkdir()
+    for name in names:
+        (tmp_path / name).write_bytes((data / "images" / "p1.png").read_bytes())
+    files = [str(tmp_path / name) for name in names]
+    assert main(["predict", str(run), *files, "-o", str(out)]) == 0
+    assert len(list(out.glob("*.png"))) == 4
+
+
+def test_classes_can_be_chosen(
+    detector: None, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    words = settings(data, run, "steps=1", "data.classes=dust,cell")
+    assert main(["train", *words]) == 0
+    assert "classes (2): dust, cell" in capsys.readouterr().out
+    assert main(["eval", str(run)]) == 0
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line]
+    assert rows[-2:] == ["dust", "cell"]
+    fewer = settings(data, tmp_path / "cells", "steps=1", "data.classes=cell")
+    assert main(["train", *fewer]) == 0
+    assert "classes (1): cell" in capsys.readouterr().out
+    wrong = settings(data, tmp_path / "none", "data.classes=cel")
+    assert "0 categories are named 'cel', expected 1" in failing(capsys, "train", *wrong)
+
+
 def test_resume_is_told_in_several_ways(
     detector: None, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

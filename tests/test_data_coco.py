@@ -39,6 +39,22 @@ def test_labels_are_contiguous_in_the_order_of_ids(tmp_path: Path) -> None:
         data.category_id(4)
 
 
+def test_only_some_classes(tmp_path: Path) -> None:
+    data = read_coco(data_files.write(tmp_path, data_files.document([(40, 60), (60, 40)], 6)))
+    fewer = data.only(["pear", "apple"])
+    assert [(c.id, c.label, c.name) for c in fewer.categories] == [(90, 1, "pear"), (3, 2, "apple")]
+    for before, after in zip(data.images, fewer.images, strict=True):
+        kept = [a for a in before.objects if data.class_names[a.label - 1] != "fig"]
+        assert [a.id for a in after.objects] == [a.id for a in kept]
+        assert [fewer.category_id(a.label) for a in after.objects] == [
+            data.category_id(a.label) for a in kept
+        ]
+    with pytest.raises(DataError, match="0 categories are named 'plum', expected 1"):
+        data.only(["plum"])
+    with pytest.raises(DataError, match="1 categories are named 'fig', expected 1, named once"):
+        data.only(["fig", "fig"])
+
+
 def test_segmentations(tmp_path: Path) -> None:
     content = data_files.document([(20, 30)], 4)
     square = [2.0, 3.0, 12.0, 3.0, 12.0, 9.0, 2.0, 9.0]

@@ -1,8 +1,9 @@
-"""passes/fuse.py: batch norm's data gradient becomes one node, and only where that is right."""
+"""passes/fuse.py: batch norm and its neighbours become one node, only where that is right."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import megbrain_py as mb
 from megbrain_py import functional as F
@@ -52,3 +53,49 @@ def test_fused_and_plain_agree() -> None:
     a = mb.compile(outputs)(x=x)
     b = mb.compile(outputs, pipeline=plain)(x=x)
     assert np.allclose(a["dx"], b["dx"], rtol=1e-5, atol=1e-5)
+
+
+def _block(training: bool) -> tuple[dict[str, Var], dict[str, np.ndarray]]:
+    """Two norms, ReLUs and a residual sum, as a residual network has them; gradients of inputs."""
+    x, s = mb.placeholder("x", (3, 35, 6, 5)), mb.placeholder("s", (3, 35, 6, 5))
+    vectors = [mb.constant(normal(35, seed=i, shift=2.0, scale=0.1)) for i in range(4)]
+    inner = F.relu(F.batch_norm(x * 1.5, *vectors, training=training)[0])
+    outer, _, _ = F.batch_norm(F.tanh(inner), *vectors, training=training)
+    y = F.relu(outer + s)
+    dx, ds = mb.gradients(F.sum(y * y * y), [x, s])
+    feeds = {"x": normal(3, 35, 6, 5, shift=1.0), "s": normal(3, 35, 6, 5, seed=1)}
+    return {"y": y, "dx": dx, "ds": ds}, feeds
+
+
+def test_norm_sum_and_relu_are_one_node() -> None:
+    kernels = _kernels(passes.run(Graph(_block(training=True)[0])))
+    assert kernels.count("channel_normalise_joined") == 2
+    assert kernels.count("channel_relu_normalise_sums") == 1
+    assert kernels.count("channel_relu_affine_sum") == 1
+    assert "channel_normalise" not in kernels and "relu" not in kernels
+    assert kernels.count("channel_normalise_sums") == 1, "the sum's gradient is needed beside it"
+
+
+def test_a_frozen_norms_scale_joins_the_relus_gradient() -> None:
+    kernels = _kernels(passes.run(Graph(_block(training=False)[0])))
+    assert kernels.count("channel_normalise_joined") == 2
+    assert kernels.count("channel_scale") == 1, "behind the sum, whose gradient is needed too"
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_joined_norms_give_the_plain_values(training: bool) -> None:
+    outputs, feeds = _block(training)
+    plain = tuple(p for p in passes.PIPELINE if p not in (passes.fuse, passes.chain))
+    a = mb.compile(outputs)(**feeds)
+    b = mb.compile(outputs, pipeline=plain)(**feeds)
+    assert a["y"].tobytes() == b["y"].tobytes()
+    for name in ("dx", "ds"):
+        np.testing.assert_allclose(a[name], b[name], rtol=1e-5, atol=1e-5)
+
+
+def test_a_relus_gradient_that_is_fetched_stays() -> None:
+    outputs, _ = _block(training=True)
+    behind_norm = [n for n in Graph(outputs).nodes if n.op.kernel == "relu_grad"][-1]
+    kernels = _kernels(passes.run(Graph({**outputs, "dz": behind_norm.outputs[0]})))
+    assert "channel_relu_affine_sum" not in kernels
+    assert kernels.count("channel_normalise_sums") == 2

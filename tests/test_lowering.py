@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import megbrain_py as mb
-from megbrain_py import engine
+from megbrain_py import engine, optim
 from megbrain_py import functional as F
 
 
@@ -183,3 +183,25 @@ def test_an_input_used_twice_is_overwritten_only_if_both_uses_permit() -> None:
     value = np.arange(64, dtype=np.float32)
     assert (once(x=value)["output"] == 1).all()
     assert (twice(x=value)["output"] == 0).all()
+
+
+def test_updates_run_as_soon_as_their_gradient_is_there() -> None:
+    """A deep stack never holds the gradients of two layers: each is applied and forgotten."""
+    weights = [parameter_of_shape(64, 64, seed=k) for k in range(12)]
+    h = mb.placeholder("x", (4, 64))
+    for w in weights:
+        h = F.tanh(F.matmul(h, w))
+    sgd = optim.SGD(weights, momentum=0.9)
+    step = mb.compile({}, updates=sgd.updates(F.sum(h * h), mb.placeholder("lr", ())))
+    gradient_bytes = [0] * len(step.plan.instructions)
+    for at, instruction in enumerate(step.plan.instructions):
+        if instruction.kernel == "sgd_update":
+            slot = step.plan.slots[instruction.inputs[1]]
+            for live in range(slot.first, at + 1):
+                gradient_bytes[live] += slot.type.nbytes
+    assert max(gradient_bytes) == 64 * 64 * 4
+
+
+def parameter_of_shape(*shape: int, seed: int) -> mb.Parameter:
+    rng = np.random.default_rng(seed)
+    return mb.Parameter(rng.normal(0, 0.1, shape).astype(np.float32), f"w{seed}")

@@ -18,7 +18,7 @@ def resident():
 
 @mb.function
 def work(x):
-    parts = [x * float(k) for k in range(2, 8)]
+    parts = [mb.functional.softmax(x * float(k), 0) for k in range(2, 8)]
     y = parts[0]
     for part in parts[1:]:
         y = y * part

@@ -162,3 +162,15 @@ def test_a_label_out_of_range_is_refused_when_it_is_run() -> None:
     run = mb.compile(loss)
     with pytest.raises(EngineError, match="label 5 of row 1 is not one of 5 classes"):
         run(x=np.zeros((3, 5), np.float32), label=np.array([0, 5, -100]))
+
+
+def test_assigning_to_a_value_writes_into_the_shared_memory() -> None:
+    p = mb.Parameter(np.zeros(3, np.float32), "p")
+    step = mb.compile({"twice": p * 2.0}, updates={p: p + 1.0})
+    p.value = np.array([1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(step()["twice"], [2, 4, 6])
+    np.testing.assert_array_equal(p.value, [2, 3, 4])
+    p.value += 1
+    np.testing.assert_array_equal(step()["twice"], [6, 8, 10])
+    with pytest.raises(EngineError, match=r"p: shape is \(3,\), the new value has \(2,\)"):
+        p.value = np.zeros(2)

@@ -15,7 +15,10 @@ from megbrain_py.graph import Graph
 OPTIONAL = tuple(p for p in passes.PIPELINE if p not in passes.REQUIRED)
 PIPELINES = {
     "none": passes.REQUIRED,
-    **{p.__name__: (p, *passes.REQUIRED) for p in OPTIONAL},
+    **{
+        p.__name__: tuple(q for q in passes.PIPELINE if q is p or q in passes.REQUIRED)
+        for p in OPTIONAL
+    },
     "all": passes.PIPELINE,
 }
 
@@ -55,6 +58,14 @@ def _movement(rng: np.random.Generator, x: mb.Var, y: mb.Var) -> mb.Var:
     return F.where(F.greater(x, 0.1), x, y)
 
 
+def _chain(rng: np.random.Generator, x: mb.Var, y: mb.Var) -> mb.Var:
+    """What `chain` joins: comparisons, a choice, broadcast operands."""
+    row = mb.constant(np.linspace(-1, 1, x.shape[-1] if x.rank else 1, dtype=np.float32))
+    bounded = F.clip(x * row + y, -2.0, 2.0)
+    inside = F.logical_and(F.greater(x, -0.5), F.less(bounded, 1.5))
+    return F.where(inside, F.square(bounded), F.leaky_relu(y, 0.1) * 0.5)
+
+
 def _reduction(rng: np.random.Generator, x: mb.Var, y: mb.Var) -> mb.Var:
     axes = (1,) if rng.integers(2) else (0, 2, 3)
     return x - F.mean(x, axes, keepdims=True)
@@ -63,16 +74,35 @@ def _reduction(rng: np.random.Generator, x: mb.Var, y: mb.Var) -> mb.Var:
 WEIGHT = np.random.default_rng(3).normal(0, 0.2, (4, 4, 3, 3)).astype(np.float32)
 
 
+def _vector(seed: int) -> mb.Var:
+    return mb.constant(np.random.default_rng(seed).uniform(0.5, 1.5, 4).astype(np.float32))
+
+
 def _image(rng: np.random.Generator, x: mb.Var, y: mb.Var) -> mb.Var:
-    kind = rng.integers(3)
+    kind = rng.integers(5)
     if kind == 0:
         return F.conv2d(x, mb.constant(WEIGHT), padding=1)
+    if kind >= 3:  # what `fuse` joins: a norm, perhaps a convolution above, a sum and a ReLU below
+        h = F.conv2d(x, mb.constant(WEIGHT), padding=1) if rng.integers(2) else x
+        vectors = [_vector(k) for k in range(4)]
+        h, _, _ = F.batch_norm(h, *vectors, training=kind == 3)
+        return F.relu(h + y if rng.integers(2) else h)
     if kind == 1:
         return F.max_pool2d(x, 3, 1, 1)
     return F.softmax(x, 1)
 
 
-MAKERS: list[Make] = [_binary, _binary, _unary, _neutral, _movement, _reduction, _image]
+MAKERS: list[Make] = [
+    _binary,
+    _binary,
+    _unary,
+    _neutral,
+    _movement,
+    _reduction,
+    _image,
+    _image,
+    _chain,
+]
 
 
 def random_graph(seed: int) -> tuple[Graph, dict[str, np.ndarray]]:

@@ -115,7 +115,7 @@ def test_an_input_named_self() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("-layout", "expected some of -fold, -cse, -fuse, found -layout, which cannot be switched"),
+        ("-layout", "expected some of -fold, -cse, -fuse, -chain, found -layout, which cannot"),
         ("-cse,-fusion", "found -fusion, which is no pass"),
         ("cse", "expected -name of a pass, found 'cse'"),
     ],

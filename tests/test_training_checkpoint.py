@@ -137,6 +137,8 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError("disk full")
 
     monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(
+        DataError, match=r"step_00000001\.safetensors: cannot be written: disk full"
+    ):
         checkpoint.save(made(1), tmp_path)
     assert path.read_bytes() == before

@@ -88,7 +88,7 @@ def test_refuses_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.toml: not TOML: .*line 1"):
         read(file=file)
     file.write_text("[optimiser]\nrate = 1")
-    with pytest.raises(DataError, match=r"no section \[optimiser\]; did you mean optimizer"):
+    with pytest.raises(DataError, match=r"no section \[optimiser\] .*; did you mean optimizer"):
         read(file=file)
     file.write_text("[data]\nworker = 1")
     with pytest.raises(DataError, match=r"no key data.worker \(.*a.toml\); did you mean data.work"):

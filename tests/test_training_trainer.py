@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import os
 import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +228,43 @@ def test_rate_leaves_compiling_steps_out() -> None:
     assert rate.images_per_second == 4.0
     assert rate.seconds_left(3) == 1.5
     assert [clock(s) for s in (None, 5, 65, 3723)] == ["?", "0:05", "1:05", "1:02:03"]
+
+
+def test_rate_counts_waiting_for_pictures(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "run")
+    measured = iter([0.1] * 3)
+
+    def slow(start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
+        for step in range(start, stop):
+            time.sleep(0.05)
+            yield batch_of(config.seed, 1 + 3 * step)  # one signature
+
+    def evaluate() -> dict[str, float]:
+        time.sleep(0.5)
+        return {"AP": next(measured)}
+
+    parts = parts_of(config, 9, batches=slow, evaluate=evaluate)
+    trainer = Trainer(replace(config, eval_every=4), parts, quiet())
+    trainer.run()
+    rate = trainer._rate.images_per_second
+    assert rate is not None
+    assert 10 < rate < 40, "2 pictures in each 0.05 s of waiting; measuring does not count"
+
+
+@pytest.mark.parametrize(
+    ("found", "best"),
+    [([(0.0, 0.0), (0.0, 0.0)], 2), ([(0.1, 0.3), (0.1, 0.2)], 1), ([(0.2, 0.3), (0.1, 0.9)], 1)],
+)
+def test_of_equal_models_the_later_is_the_best(
+    tmp_path: Path, found: list[tuple[float, float]], best: int
+) -> None:
+    config = config_of(tmp_path / "run", "eval_every=1")
+    figures = iter(found)
+    parts = parts_of(
+        config, 2, evaluate=lambda: dict(zip(("AP", "AP50"), next(figures), strict=True))
+    )
+    Trainer(config, parts, quiet()).run()
+    assert checkpoint.load(tmp_path / "run" / "best.safetensors").step == best
 
 
 def test_bar_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,9 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <limits>
+#include <string>
 
 #include "mb/error.h"
 
@@ -23,6 +26,16 @@ void* map(std::size_t bytes, int protection) {
   void* block =
       mmap(nullptr, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return block == MAP_FAILED ? nullptr : block;
+}
+
+// What the machine could still give; more would end this process without a word.
+std::size_t available_bytes() {
+  std::ifstream lines("/proc/meminfo");
+  std::size_t kib = 0;
+  for (std::string word; lines >> word;) {
+    if (word == "MemAvailable:" && lines >> kib) return kib * 1024;
+  }
+  return std::numeric_limits<std::size_t>::max();  // not known
 }
 
 void prefault(char* begin, std::size_t bytes) {
@@ -62,6 +75,8 @@ void Arena::reserve(std::size_t bytes) {
   const std::size_t begin = round_up(size_, page);
   const std::size_t end = round_up(bytes, page);
   if (end > begin) {
+    require(end - begin <= available_bytes(), "the plan needs ", bytes,
+            " bytes of scratch; the machine has ", available_bytes(), " left");
     require(mprotect(base_ + begin, end - begin, PROT_READ | PROT_WRITE) == 0,
             "the scratch arena cannot grow to ", bytes, " bytes: ", std::strerror(errno));
     prefault(base_ + begin, end - begin);

@@ -8,6 +8,7 @@
 #include "mb/registry.h"
 #include "mb/relayout.h"
 #include "mb/stream.h"
+#include "slot_guard.h"
 
 namespace mb {
 namespace {
@@ -64,7 +65,14 @@ auto with_title(const std::string& title, const Work& work) {
     return work();
   } catch (const std::exception& error) {
     fail(title, ": ", error.what());
+  } catch (...) {  // a kernel from outside of the tree may throw anything
+    fail(title, ": an exception without a message");
   }
+}
+
+double now() {
+  const std::chrono::duration<double> time = std::chrono::steady_clock::now().time_since_epoch();
+  return time.count();
 }
 
 }  // namespace
@@ -85,32 +93,53 @@ Executable::Executable(const PlanSpec& plan, const std::vector<StateBlock>& stat
   Arena& arena = Arena::scratch();
   const std::scoped_lock lock(arena.mutex());
   arena.reserve(plan.scratch_bytes);
-  std::vector<Tensor> tensors;
-  tensors.reserve(plan.slots.size());
-  for (const SlotSpec& slot : plan.slots) tensors.push_back(place(slot, scratch_bytes_, state));
-  for (const auto& [name, slot] : plan.feeds) feeds_[name] = at(tensors, slot);
-  for (const auto& [name, slot] : plan.fetches) fetches_[name] = at(tensors, slot);
+  slots_.reserve(plan.slots.size());
+  for (const SlotSpec& slot : plan.slots) slots_.push_back(place(slot, scratch_bytes_, state));
+  for (const auto& [name, slot] : plan.feeds) feeds_[name] = at(slots_, slot);
+  for (const auto& [name, slot] : plan.fetches) fetches_[name] = at(slots_, slot);
 
   for (const InstructionSpec& instruction : plan.instructions) {
-    const std::vector<Tensor> inputs = gather(tensors, instruction.inputs);
-    const std::vector<Tensor> outputs = gather(tensors, instruction.outputs);
+    const std::vector<Tensor> inputs = gather(slots_, instruction.inputs);
+    const std::vector<Tensor> outputs = gather(slots_, instruction.outputs);
     const Tensor workspace =
-        instruction.workspace < 0 ? Tensor{} : at(tensors, instruction.workspace);
+        instruction.workspace < 0 ? Tensor{} : at(slots_, instruction.workspace);
     Step step;
     step.title = title_of(instruction);
-    step.launch = with_title(step.title, [&] {
-      const Kernel& kernel = find_kernel(instruction.kernel, Device::kCpu);
-      return kernel.bind(Call{instruction.kernel, inputs, outputs, workspace, instruction.attrs});
-    });
     std::vector<Tensor> written = outputs;
     if (instruction.workspace >= 0) written.push_back(workspace);
+    std::vector<Tensor> own = inputs;
+    own.insert(own.end(), written.begin(), written.end());
+    step.launch = with_title(step.title, [&] {
+      const Kernel& kernel = find_kernel(instruction.kernel, Device::kCpu);
+      const Call call{instruction.kernel, inputs, outputs, workspace, instruction.attrs};
+      const std::size_t given = instruction.workspace < 0 ? 0 : workspace.bytes();
+      const std::size_t asked =
+          kernel.workspace == nullptr
+              ? 0
+              : kernel.workspace(Call{call.kernel, inputs, outputs, {}, instruction.attrs});
+      require(given >= asked, "the plan gives ", given, " bytes of workspace, the kernel needs ",
+              asked);
+      return guarded(kernel.bind(call), own, scratch_bytes_);
+    });
     for (const Tensor& tensor : written) {
       const auto is_read = [&](const Tensor& input) { return overlap(tensor, input); };
       if (std::none_of(inputs.begin(), inputs.end(), is_read)) step.fresh.push_back(tensor);
     }
     steps_.push_back(std::move(step));
   }
-  seconds_.assign(steps_.size(), 0.0);
+  times_.assign(steps_.size(), Interval{});
+}
+
+const Tensor& Executable::slot(std::size_t number) const { return at(slots_, int(number)); }
+
+void Executable::launch(std::size_t index, Stream& stream, const RunOptions& options) {
+  const Step& step = steps_[index];
+  if (options.poison) {
+    for (const Tensor& tensor : step.fresh) std::memset(tensor.pointer, kPoison, tensor.bytes());
+  }
+  if (options.profile) times_[index].start = now();
+  with_title(step.title, [&] { step.launch(stream); });
+  if (options.profile) times_[index].end = now();
 }
 
 void Executable::run(const std::map<std::string, Tensor>& feeds,
@@ -128,26 +157,10 @@ void Executable::run(const std::map<std::string, Tensor>& feeds,
 
   num_threads();  // see query_workspace
   Stream stream;
-  std::size_t index = 0;
-  try {
-    for (; index < steps_.size(); ++index) {
-      const Step& step = steps_[index];
-      if (options.poison) {
-        for (const Tensor& tensor : step.fresh) {
-          std::memset(tensor.pointer, kPoison, tensor.bytes());
-        }
-      }
-      if (!options.profile) {
-        step.launch(stream);
-        continue;
-      }
-      const auto start = std::chrono::steady_clock::now();
-      step.launch(stream);
-      const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-      seconds_[index] = took.count();
-    }
-  } catch (const std::exception& error) {
-    fail(steps_[index].title, ": ", error.what());
+  for (std::size_t index = 0; index < steps_.size(); ++index) {
+    if (options.observer != nullptr) options.observer->before(index);
+    launch(index, stream, options);
+    if (options.observer != nullptr) options.observer->after(index);
   }
 
   for (const auto& [name, out] : fetches) {
@@ -155,6 +168,11 @@ void Executable::run(const std::map<std::string, Tensor>& feeds,
     require(slot != fetches_.end(), "no output is named ", name);
     MB_ISA::relayout(slot->second, out);
   }
+}
+
+std::vector<Interval> Executable::times() const {
+  const std::scoped_lock lock(Arena::scratch().mutex());
+  return times_;
 }
 
 }  // namespace mb

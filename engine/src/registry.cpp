@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <mutex>
 #include <optional>
 
 // The section of MB_KERNEL's entries; the linker gives its two ends these names.
@@ -16,24 +17,33 @@ namespace mb {
 namespace {
 
 struct Entry {
+  std::string library;  // empty: the engine's own
   std::array<std::optional<Kernel>, kIsaNames.size()> by_isa;
 };
 using Table = std::map<std::pair<Device, std::string>, Entry, std::less<>>;
 
-Table read_table() {
+Table read_table(const Registration* const* begin, const Registration* const* end,
+                 std::string_view library) {
   Table table;
-  for (auto line = __start_mb_kernels; line != __stop_mb_kernels; ++line) {
+  for (auto line = begin; line != end; ++line) {
     const auto& [name, device, isa, kernel] = **line;
-    auto& slot = table[{device, name}].by_isa[std::size_t(isa)];
+    Entry& entry = table[{device, name}];
+    entry.library = library;
+    auto& slot = entry.by_isa[std::size_t(isa)];
     require(!slot.has_value(), "kernel ", name, " is registered twice");
     slot = kernel;
   }
   return table;
 }
 
-const Table& table() {
-  static const Table entries = read_table();
+Table& table() {  // grows, but never loses an entry: references to kernels stay good
+  static Table entries = read_table(__start_mb_kernels, __stop_mb_kernels, "");
   return entries;
+}
+
+std::mutex& table_mutex() {
+  static std::mutex mutex;
+  return mutex;
 }
 
 Isa level_of_this_cpu() {
@@ -75,7 +85,21 @@ void choose_isa(std::string_view name) {
   chosen() = wanted;
 }
 
+void add_kernels(const Registration* const* begin, const Registration* const* end,
+                 std::string_view library) {
+  Table added = read_table(begin, end, library);
+  const std::scoped_lock lock(table_mutex());
+  for (const auto& [key, entry] : added) {
+    const auto known = table().find(key);
+    if (known == table().end()) continue;
+    const std::string& owner = known->second.library;
+    fail("kernel ", key.second, " exists already, in ", owner.empty() ? "the engine" : owner);
+  }
+  table().merge(added);
+}
+
 const Kernel& find_kernel(std::string_view name, Device device) {
+  const std::scoped_lock lock(table_mutex());
   const auto found = table().find(std::pair{device, std::string(name)});
   require(found != table().end(), "no kernel for operator ", name, " on the ",
           device == Device::kCpu ? "cpu" : "cuda device", ": its file is missing from the build");
@@ -87,6 +111,7 @@ const Kernel& find_kernel(std::string_view name, Device device) {
 }
 
 std::vector<std::string> kernel_names(Device device) {
+  const std::scoped_lock lock(table_mutex());
   std::vector<std::string> names;
   for (const auto& [key, entry] : table()) {
     if (key.first == device) names.push_back(key.second);

@@ -1,1 +1,1 @@
-"""The command line: megbrain train, eval, predict, check-data, info, test-op."""
+"""The command line: train, eval, predict, check-data, info, test-op, build-op, new-op, bench."""

@@ -30,7 +30,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     images = arguments.images or ("" if arguments.data else str(config.get("data.val_images", "")))
     if not annotations:
         raise DataError("the run has no data.val: give --data ANN.json")
-    dataset = open_data(annotations, images, "--data")
+    classes = config.get("data.classes", ())
+    dataset = open_data(annotations, images, "--data", classes)
     if dataset.class_names != trained.class_names:
         raise DataError(
             f"{annotations}: its classes {list(dataset.class_names)} are not the detector's "
@@ -127,7 +128,9 @@ def _draw_all(found: Detections, files: Sequence[Path], output: Path, least: flo
             read_image(file), boxes, [label_of[r["category_id"]] for r in results], names,
             [r["score"] for r in results],
         )  # fmt: skip
-        name = file.stem if file.stem not in taken else f"{file.stem}_{number}"
+        name = file.stem
+        while name in taken:
+            name += f"_{number}"
         taken.add(name)
         picture.save(output / f"{name}.png")
 

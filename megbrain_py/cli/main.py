@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from megbrain_py.cli.bench import add_bench
 from megbrain_py.errors import MegBrainError
 
 USER_ERROR = 2  # exit code of anything that the person who typed can put right
@@ -68,7 +69,17 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("file", nargs="?", metavar="FILE", help="a checkpoint, or a run's folder")
 
     test = commands.add_parser("test-op", help="run an operator's cases on this machine")
-    test.add_argument("name", nargs="+", metavar="NAME", help='an operator room; "all": every one')
+    test.add_argument(
+        "name", nargs="+", metavar="NAME|FOLDER",
+        help='an operator room; "all": every one of the package; a folder: one outside of it',
+    )  # fmt: skip
+
+    build = commands.add_parser("build-op", help="compile the C++ of operators outside the package")
+    build.add_argument("folder", nargs="+", metavar="FOLDER", help="a room with *_cpu.cpp")
+
+    new = commands.add_parser("new-op", help="write a small operator to start from, in a folder")
+    new.add_argument("folder", metavar="FOLDER", help="new; its name is the operator's")
+    add_bench(commands)
     return parser
 
 
@@ -81,7 +92,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-_COMMANDS = ("train", "eval", "predict", "check-data", "info", "test-op")
+_COMMANDS = (
+    "train", "eval", "predict", "check-data", "info", "test-op", "build-op", "new-op", "bench",
+)  # fmt: skip
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -106,6 +119,22 @@ def _run(arguments: argparse.Namespace) -> int:
         from megbrain_py.cli.look import info
 
         return info(arguments.file)
+    if command == "bench":
+        from megbrain_py.cli.bench import bench
+
+        return bench(arguments)
+    return _run_on_operators(arguments)
+
+
+def _run_on_operators(arguments: argparse.Namespace) -> int:
+    if arguments.command == "build-op":
+        from megbrain_py.cli.own_op import build_op
+
+        return build_op(arguments.folder)
+    if arguments.command == "new-op":
+        from megbrain_py.cli.own_op import new_op
+
+        return new_op(arguments.folder)
     from megbrain_py.cli.test_op import test_op
 
     return test_op(arguments.name)

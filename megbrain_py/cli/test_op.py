@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from megbrain_py.errors import DataError, MegBrainError
 
@@ -11,7 +12,7 @@ from megbrain_py.errors import DataError, MegBrainError
 def test_op(names: Sequence[str]) -> int:
     """Run forward, gradient and error cases; exit code 1 when one fails."""
     failed = passed = 0
-    for room in _rooms(names):
+    for room in rooms_named(names):
         found = _test_room(room)
         passed += sum(not reason for reason in found)
         failed += sum(bool(reason) for reason in found)
@@ -19,28 +20,30 @@ def test_op(names: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def _rooms(names: Sequence[str]) -> list[str]:
-    """Room names, from names of rooms or of functions in them."""
+def rooms_named(names: Sequence[str]) -> list[str | Path]:
+    """Room names, from names of rooms or of functions in them; folders of rooms elsewhere."""
     from megbrain_py import functional, op_testing
     from megbrain_py.training.settings import nearest
 
     known = op_testing.rooms()
     if "all" in names:
-        return known
-    rooms: list[str] = []
+        return list(known)
+    rooms: list[str | Path] = []
     for name in names:
         home = getattr(getattr(functional, name, None), "__module__", "")
         if name in known:
             rooms.append(name)
         elif home.startswith("megbrain_py.ops."):
             rooms.append(home.split(".")[2])
+        elif Path(name).is_dir() or "/" in name:
+            rooms.append(Path(name))
         else:
             public = [n for n in vars(functional) if not n.startswith("_")]
             raise DataError(f"no operator {name}{nearest(name, {*known, *public})}")
     return list(dict.fromkeys(rooms))
 
 
-def _test_room(room: str) -> list[str]:
+def _test_room(room: str | Path) -> list[str]:
     """Print a line for each case; for each check the reason of its failure, or ""."""
     from megbrain_py import op_testing
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from megbrain_py.data.coco import is_number, load_json
+from megbrain_py.data.coco import is_number, is_too_large, load_json, parse_segmentation
 from megbrain_py.data.images import open_rgb
 from megbrain_py.errors import DataError
 
@@ -101,6 +101,7 @@ class _Checker:
         for where, entry in self.entries(document, "images", ["file_name", "width", "height"]):
             height, width = entry["height"], entry["width"]
             valid = all(is_number(n) and n >= 1 for n in (height, width))
+            valid = valid and not is_too_large(height, width)
             if not valid:
                 self.add("error", "wrong image size", where, f"{width} x {height}")
             size = (height, width) if valid else None
@@ -144,17 +145,12 @@ class _Checker:
                 self.add("warning", "box partly outside", where, text)
 
     def segmentation(self, where: str, value: Any) -> None:
-        if not value:
+        try:
+            parse_segmentation(value)
+        except ValueError as error:
+            self.add("error", "wrong segmentation", where, str(error))
             return
-        if isinstance(value, dict):
-            if not isinstance(value.get("size"), list) or "counts" not in value:
-                self.add("error", "wrong segmentation", where, "run lengths need size and counts")
-        elif not isinstance(value, list) or not all(
-            isinstance(part, list) and len(part) % 2 == 0 and all(map(is_number, part))
-            for part in value
-        ):
-            self.add("error", "wrong segmentation", where, "polygons must be lists of x, y pairs")
-        elif any(len(part) < 6 for part in value):
+        if isinstance(value, list) and any(len(part) < 6 for part in value):
             self.add("warning", "flat polygon", where, "a part has fewer than three points")
 
     def statistics(self) -> None:

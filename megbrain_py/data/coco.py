@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +32,11 @@ class RunLengths:
 
 
 Segmentation = Polygons | RunLengths
+
+_LARGEST = 1 << 63  # ids are int64 in a batch
+_FLOAT = float(np.finfo(np.float32).max)
+_SIDE = 1 << 17  # pixels: longer pictures and outlines are mistakes, and masks of them too large
+_AREA = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,34 @@ class CocoDataset:
         """The same data set with only these pictures (indices into `images`)."""
         return replace(self, images=tuple(self.images[i] for i in indices))
 
+    def only(self, names: Sequence[str]) -> CocoDataset:
+        """The same pictures with the objects of these classes; labels 1..K in the order given.
+
+        DataError for a name that no category has, or two have.
+        """
+        known = self.class_names
+        for name in names:
+            if known.count(name) != 1 or list(names).count(name) != 1:
+                raise DataError(
+                    f"{self.annotation_file}: {known.count(name)} categories are named {name!r}, "
+                    f"expected 1, named once; there are: {', '.join(known)}"
+                )
+        new_label = {known.index(name) + 1: label for label, name in enumerate(names, 1)}
+        by_name = {category.name: category for category in self.categories}
+        chosen = tuple(replace(by_name[name], label=n) for n, name in enumerate(names, 1))
+        images = tuple(
+            replace(
+                image,
+                objects=tuple(
+                    replace(a, label=new_label[a.label])
+                    for a in image.objects
+                    if a.label in new_label
+                ),
+            )
+            for image in self.images
+        )
+        return replace(self, categories=chosen, images=images)
+
 
 def load_json(path: Path) -> Any:
     """The content of a JSON file; DataError names the file, and line and column of a mistake."""
@@ -113,7 +145,7 @@ def load_json(path: Path) -> Any:
         raise DataError(
             f"{path}: broken JSON at line {error.lineno}, column {error.colno}: {error.msg}"
         ) from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, too many digits, nested too deep
         raise DataError(f"{path}: broken JSON: {error}") from error
 
 
@@ -138,7 +170,7 @@ class _Entry:
     def integer(self, key: str) -> int:
         value = self.get(key)
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-        if isinstance(value, bool) or not whole:
+        if isinstance(value, bool) or not whole or abs(value) >= _LARGEST:
             raise self.error(f"'{key}' is {_kind(value)}, expected a whole number")
         return int(value)
 
@@ -149,37 +181,80 @@ class _Entry:
         return value
 
 
+def is_too_large(height: float, width: float) -> bool:
+    """Whether a picture's size must be a mistake: no file of it would be opened."""
+    return max(height, width) > _SIDE or height * width > _AREA
+
+
 def _kind(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
 
 def is_number(value: Any) -> bool:
-    """Whether a JSON value is a finite number (true and false are not)."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a JSON value is a number that float32 can hold (true and false are not)."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _FLOAT
 
 
-def _segmentation(entry: _Entry) -> Segmentation | None:
-    value = entry.value.get("segmentation")
+def parse_segmentation(value: Any) -> Segmentation | None:
+    """What stands under 'segmentation'; None for an empty one. ValueError says what is wrong."""
     if not value:
         return None
     try:
         if isinstance(value, dict):
             height, width = (int(n) for n in value["size"])
             counts = value["counts"]
-            return RunLengths(
+            found = RunLengths(
                 height, width, counts if isinstance(counts, str) else tuple(map(int, counts))
             )
+            plain = _plain_counts(found.counts)
+            if min(height, width, *plain, 0) < 0 or sum(plain) != height * width:
+                raise ValueError(f"the runs do not fill {width}x{height} pixels")
+            return found
         parts = tuple(np.asarray(part, np.float64) for part in value)
-    except (KeyError, TypeError, ValueError) as error:
-        raise entry.error(f"'segmentation' is neither polygons nor run lengths ({error})") from None
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"is neither polygons nor run lengths ({error})") from None
     for part in parts:
-        if part.ndim != 1 or part.size % 2 or not np.isfinite(part).all():
-            raise entry.error(
-                f"'segmentation' has a polygon of {part.size} numbers, expected pairs x, y"
+        if part.ndim != 1 or part.size % 2 or not (abs(part) <= _SIDE).all():
+            raise ValueError(
+                f"has a polygon of {part.size} numbers, expected pairs x, y of at most {_SIDE} "
+                "pixels"
             )
     parts = tuple(part for part in parts if part.size >= 6)  # a point or a line covers nothing
     return Polygons(parts) if parts else None
+
+
+def _segmentation(entry: _Entry) -> Segmentation | None:
+    try:
+        return parse_segmentation(entry.value.get("segmentation"))
+    except ValueError as error:
+        raise entry.error(f"'segmentation' {error}") from None
+
+
+def _plain_counts(counts: str | tuple[int, ...]) -> tuple[int, ...]:
+    """Run lengths as numbers; the text is pycocotools' (common/maskApi.c, rleFrString).
+
+    A number is a string of five-bit digits, lowest first, each plus 48; the sixth bit says that
+    more follow. From the fourth on it is the difference from the last but one.
+    """
+    if not isinstance(counts, str):
+        return counts
+    numbers: list[int] = []
+    value = shift = 0
+    for digit in (ord(letter) - 48 for letter in counts):
+        if not 0 <= digit < 64 or shift > 60:
+            raise ValueError("counts are no run lengths")
+        value |= (digit & 31) << shift
+        shift += 5
+        if digit & 32:
+            continue
+        if digit & 16:
+            value -= 1 << shift
+        numbers.append(value + (numbers[-2] if len(numbers) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise ValueError("counts end within a number")
+    return tuple(numbers)
 
 
 def _annotation(entry: _Entry, label: int) -> Annotation:
@@ -259,6 +334,10 @@ def _image(entry: _Entry, objects: list[Annotation]) -> ImageEntry:
     height, width = entry.integer("height"), entry.integer("width")
     if height < 1 or width < 1:
         raise entry.error(f"the picture is {width}x{height}, expected at least 1x1")
+    if is_too_large(height, width):
+        raise entry.error(
+            f"the picture is {width}x{height}, expected at most {_SIDE} pixels a side"
+        )
     return ImageEntry(entry.integer("id"), entry.text("file_name"), height, width, tuple(objects))
 
 
@@ -270,6 +349,11 @@ def run_lengths(segmentation: Segmentation, height: int, width: int) -> dict[str
         parts = coco_mask.frPyObjects([list(part) for part in segmentation.parts], height, width)
         return dict(coco_mask.merge(parts))
     size = [segmentation.height, segmentation.width]
+    if size != [height, width]:
+        raise DataError(
+            f"segmentation: run lengths of {size[1]}x{size[0]} pixels in a picture of "
+            f"{width}x{height}"
+        )
     if isinstance(segmentation.counts, str):
         return {"size": size, "counts": segmentation.counts.encode("ascii")}
     plain = {"size": size, "counts": list(segmentation.counts)}

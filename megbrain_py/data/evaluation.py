@@ -145,6 +145,7 @@ class Detections:
             self.results,
             kind,
             image_ids=[image.id for image in self.dataset.images],
+            category_ids=[category.id for category in self.dataset.categories],
         )
 
 
@@ -225,11 +226,13 @@ def evaluate(
     kind: Kind = "bbox",
     *,
     image_ids: Sequence[int] | None = None,
+    category_ids: Sequence[int] | None = None,
 ) -> Evaluation:
     """Score detections in COCO results format (a file or a list) with pycocotools' COCOeval.
 
-    kind "bbox" compares boxes, "segm" masks. `image_ids` restricts the pictures. DataError for
-    detections of unknown pictures or classes, and for masks where an annotation has none.
+    kind "bbox" compares boxes, "segm" masks. `image_ids` restricts the pictures, `category_ids` the
+    classes. DataError for detections of unknown pictures or classes, and for masks where an
+    annotation has none.
     """
     import pycocotools.coco
     import pycocotools.cocoeval
@@ -258,10 +261,15 @@ def evaluate(
         scorer = new_scorer(reference, found, kind)
         if image_ids is not None:
             scorer.params.imgIds = sorted(set(image_ids))
+        categories = truth["categories"]
+        if category_ids is not None:
+            by_id = {category["id"]: category for category in categories}
+            categories = [by_id[key] for key in category_ids]
+            scorer.params.catIds = list(category_ids)
         scorer.evaluate()
         scorer.accumulate()
         scorer.summarize()
-    return _summary(kind, scorer, truth["categories"])
+    return _summary(kind, scorer, categories)
 
 
 def _summary(kind: Kind, scorer: Any, categories: list[dict[str, Any]]) -> Evaluation:

@@ -31,6 +31,7 @@ from megbrain_py.data.transforms import (
     training_boxes,
 )
 from megbrain_py.errors import DataError
+from megbrain_py.instruments.trace import span
 
 Batch = dict[str, npt.NDArray[Any]]
 ROWS = (16, 64, 256)
@@ -233,6 +234,7 @@ class Loader:
             self._cache.put(key, pixels)
         return jitter_colours(pixels[:, ::-1] if drawn.flip else pixels, drawn)
 
+    @span("make a batch")
     def batch(self, step: int) -> Batch:
         """The arrays of a step. DataError names the file of a picture that cannot be used."""
         plan = self.plan(step)
@@ -300,6 +302,7 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         return self
 
+    @span("wait for a batch")
     def __next__(self) -> Batch:
         if self._closed or (self._stop is not None and self.state >= self._stop):
             self.close()

@@ -23,24 +23,30 @@ def save(path: str | os.PathLike[str], state: Mapping[str, Array]) -> None:
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file beside the target, flush it to the disk, then rename it into place."""
+    """Write a file beside the target, flush it to the disk, then rename it into place.
+
+    DataError when that cannot be done (disk full, no permission); the old file stays then.
+    """
     target = Path(path)
-    number, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
-        with os.fdopen(number, "wb") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(target.parent, os.O_RDONLY)  # the rename itself must reach the disk
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        number, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(number, "wb") as file:
+                os.fchmod(file.fileno(), 0o644)
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        folder = os.open(target.parent, os.O_RDONLY)  # the rename itself must reach the disk
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written: {error.strerror or error}") from error
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Array]:
@@ -53,5 +59,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Array]:
         return dict(from_bytes(data))
     except FileNotFoundError:
         raise DataError(f"load: there is no file {path}") from None
+    except OSError as error:
+        raise DataError(f"load: {path} cannot be read: {error.strerror or error}") from None
     except (SafetensorError, ValueError, KeyError) as error:
         raise DataError(f"load: {path} is not a whole safetensors file: {error}") from None

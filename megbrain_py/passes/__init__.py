@@ -8,6 +8,7 @@ from typing import TypeAlias
 from megbrain_py import debug
 from megbrain_py.errors import CompileError
 from megbrain_py.graph import Graph, verify
+from megbrain_py.passes.chain import chain
 from megbrain_py.passes.cse import cse
 from megbrain_py.passes.fold import fold
 from megbrain_py.passes.fuse import fuse
@@ -17,7 +18,7 @@ from megbrain_py.printing import to_text
 Pass: TypeAlias = Callable[[Graph], Graph]
 
 # Dead code needs no pass: a Graph consists of what its outputs and updates need.
-PIPELINE: tuple[Pass, ...] = (fold, cse, fuse, layout)
+PIPELINE: tuple[Pass, ...] = (fold, cse, fuse, layout, chain)
 REQUIRED: tuple[Pass, ...] = (layout,)  # kernels rely on it: cannot be switched off
 
 
@@ -42,6 +43,5 @@ def run(graph: Graph, pipeline: Sequence[Pass] = PIPELINE) -> Graph:
             continue
         graph = verify(one(graph), after=one.__name__)
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{number}_{one.__name__}.txt").write_text(to_text(graph) + "\n")
     return graph

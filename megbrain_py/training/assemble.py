@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,17 @@ Report = Callable[[str], None]
 _ENLARGED = 2.0  # pictures are enlarged this much without a word
 
 
-def open_data(annotations: str, images: str, key: str) -> CocoDataset:
-    """The data set of a configuration key. DataError names what is missing."""
+def open_data(annotations: str, images: str, key: str, classes: Sequence[str] = ()) -> CocoDataset:
+    """The data set of a configuration key; all of its classes, or those named.
+
+    DataError names what is missing.
+    """
     if not annotations:
         raise DataError(f"config: {key} is needed: a COCO annotation file ({key}=FILE.json)")
     dataset = read_coco(annotations, image_folder(annotations, images))
     if not dataset.images:
         raise DataError(f"{annotations}: has no pictures")
-    return dataset
+    return dataset.only(classes) if classes else dataset
 
 
 def train_loader(config: TrainConfig, dataset: CocoDataset) -> Loader:
@@ -114,8 +117,8 @@ def load_weights(model: Any, path: str, report: Report) -> None:
 def assemble(config: TrainConfig, show: Display) -> Trainer:
     """Everything a training needs, told to the person who starts it."""
     data = config.data
-    train = open_data(data.train, data.train_images, "data.train")
-    val = open_data(data.val, data.val_images, "data.val") if data.val else None
+    train = open_data(data.train, data.train_images, "data.train", data.classes)
+    val = open_data(data.val, data.val_images, "data.val", data.classes) if data.val else None
     if val is not None and val.class_names != train.class_names:
         raise DataError(
             f"{data.val}: its classes {list(val.class_names)} are not those of {data.train}: "
@@ -156,8 +159,8 @@ def _model_options(config: TrainConfig, train: CocoDataset) -> dict[str, Any]:
     options = dict(config.model.options)
     if "num_classes" in options:
         raise DataError(
-            f"config: model.num_classes is not a setting: {config.data.train} has "
-            f"{len(train.class_names)} classes"
+            f"config: model.num_classes is not a setting: {config.data.train} gives "
+            f"{len(train.class_names)} classes; data.classes names fewer"
         )
     preset = model_config(config.model.preset, options)
     if "anchor_sizes" not in options:

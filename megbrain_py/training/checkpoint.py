@@ -87,7 +87,9 @@ def load(path: str | Path) -> Checkpoint:
         metadata = json.loads(text["metadata"])
         version, step, seed = metadata["version"], int(metadata["step"]), int(metadata["seed"])
         config, extra = dict(metadata["config"]), dict(metadata["extra"])
-    except (KeyError, TypeError, ValueError) as error:
+        if step < 0:
+            raise ValueError(f"step {step}")
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"checkpoint {path}: its metadata cannot be read ({error!r})") from None
     if version != VERSION:
         raise DataError(

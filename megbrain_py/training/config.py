@@ -32,6 +32,9 @@ class DataConfig:
     train_images: str = setting("", "folder of its pictures; empty: looked for beside the file")
     val: str = setting("", "COCO annotation file to measure on; empty: no measuring")
     val_images: str = setting("", "folder of its pictures; empty: looked for beside the file")
+    classes: tuple[str, ...] = setting(
+        (), "names of the classes to learn, in this order; none: all that the data has"
+    )
     short_side: int = setting(800, "pixels of a picture's shorter side", low=16)
     long_side: int = setting(1333, "most pixels of a picture's longer side", low=16)
     scale_jitter: tuple[float, ...] = setting(

@@ -50,7 +50,7 @@ def read(
     """
     values: dict[str, tuple[Any, str]] = {}
     if file is not None:
-        for key, value in _flatten(_toml_of(Path(file)), kind):
+        for key, value in _flatten(_toml_of(Path(file)), kind, str(file)):
             values[key] = (value, str(file))
     for text in overrides:
         key, equals, value_text = text.partition("=")
@@ -135,19 +135,22 @@ def _parse(text: str) -> Any:
         return text
 
 
-def _flatten(values: Mapping[str, Any], kind: type, prefix: str = "") -> list[tuple[str, Any]]:
+def _flatten(
+    values: Mapping[str, Any], kind: type, where: str, prefix: str = ""
+) -> list[tuple[str, Any]]:
     """Dotted keys of a TOML table, as deep as the dataclasses are nested."""
     sections = {name: t for name, t in _types(kind).items() if dataclasses.is_dataclass(t)}
     found: list[tuple[str, Any]] = []
     for name, value in values.items():
         section = sections.get(name)
         if isinstance(value, Mapping) and isinstance(section, type):
-            found += _flatten(value, section, f"{prefix}{name}.")
+            found += _flatten(value, section, where, f"{prefix}{name}.")
         elif isinstance(value, Mapping) and _takes_options(kind):
-            found += [(f"{prefix}{name}.{key}", v) for key, v in _flatten(value, kind)]
+            found += [(f"{prefix}{name}.{key}", v) for key, v in _flatten(value, kind, where)]
         elif isinstance(value, Mapping):
             known = [f"{prefix}{s}" for s in sections]
-            raise DataError(f"config: no section [{prefix}{name}]{nearest(prefix + name, known)}")
+            near = nearest(prefix + name, known)
+            raise DataError(f"config: no section [{prefix}{name}] ({where}){near}")
         else:
             found.append((f"{prefix}{name}", value))
     return found

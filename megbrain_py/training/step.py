@@ -111,7 +111,8 @@ class ValidationLoss:
         images = 0
         for batch in batches:
             count = max(1, int((batch["image_ids"] >= 0).sum()))  # blank pictures have id -1
-            for name, value in self.function(**feeds_of(batch, seed, 0)).items():
+            feeds: dict[str, Any] = feeds_of(batch, seed, 0)
+            for name, value in self.function(**feeds).items():
                 totals[name] = totals.get(name, 0.0) + float(value) * count
             images += count
         return {name: total / images for name, total in totals.items()}

@@ -18,6 +18,7 @@ import numpy as np
 
 from megbrain_py.dtypes import Array
 from megbrain_py.errors import DataError, EngineError
+from megbrain_py.instruments.trace import span
 from megbrain_py.nn.serialize import write_atomically
 from megbrain_py.parameter import Parameter
 from megbrain_py.training import checkpoint, settings
@@ -93,6 +94,7 @@ class Trainer:
         self.validation = ValidationLoss(parts.model, signatures=config.signatures)
         self.step = 0  # steps done
         self._rate = Rate()
+        self._since = 0.0  # when the step before ended
         self._stop: int | None = None
         self._saved = -1
         self._figures: dict[str, Any] = {}
@@ -111,6 +113,7 @@ class Trainer:
             try:
                 self.show.start(self.step, self.parts.steps)
                 self._measure_if_due()
+                self._since = time.perf_counter()
                 batches = self.parts.batches(self.step, self.parts.steps)
                 for batch in batches:
                     self._one_step(batch)
@@ -128,12 +131,14 @@ class Trainer:
         self.draw_curves()
         return Outcome(self.step, finished, self._figures)
 
+    @span("step")
     def _one_step(self, batch: Batch) -> None:
         lr = self.parts.schedule(self.step)
         before = self.step_function.signatures
         started = time.perf_counter()
         losses = self.step_function(batch, self.config.seed, self.step, lr)
-        seconds = time.perf_counter() - started
+        ended = time.perf_counter()
+        seconds = ended - started
         self._refuse_non_finite(losses, batch)
         self.step += 1
         usual = self.step_function.signatures == before
@@ -144,7 +149,9 @@ class Trainer:
                 f"{batch['labels'].shape[1]} rows of boxes, "
                 f"{self.step_function.peak_bytes / 2**20:.1f} MiB of memory, {seconds:.1f} s"
             )
-        self._rate.add(len(batch["image_ids"]), seconds, usual=usual)
+        # From end to end: waiting for pictures and writing checkpoints take time too.
+        self._rate.add(len(batch["image_ids"]), ended - self._since, usual=usual)
+        self._since = ended
         rate = self._rate.images_per_second
         status = {
             "lr": lr,
@@ -195,18 +202,21 @@ class Trainer:
 
     def _measure_if_due(self) -> None:
         """Validation loss and COCO figures, unless the log has them already for this step."""
-        if not self._due() or self._stop is not None:
-            return
+        if self._due() and self._stop is None:
+            self._measure()
+
+    @span("measure")
+    def _measure(self) -> None:
         done = {line["kind"]: line for line in self.log.lines() if line["step"] == self.step}
         if self.parts.validation is not None and "val" not in done:
             found = self.validation(self.parts.validation(), self.config.seed)
             self.log.write("val", self.step, {**found, **self._epoch()})
             self.show.message(f"step {self.step}: validation loss {found['loss']:.4f}")
         if self.parts.evaluate is not None and "eval" not in done:
-            earlier = [_quality(line) for line in self.log.lines("eval")]
+            earlier = [_goodness(line) for line in self.log.lines("eval")]
             figures = dict(self.parts.evaluate())
             self._figures = figures
-            if _quality(figures) > max(earlier, default=-1.0):
+            if _goodness(figures) >= max(earlier, default=(-1.0, -1.0)):
                 self._save_best(figures)
             self.log.write("eval", self.step, {**figures, **self._epoch()})
             self.show.message(
@@ -217,6 +227,7 @@ class Trainer:
             self._figures = {k: v for k, v in done["eval"].items() if k not in ("kind", "step")}
         if self.step < self.parts.steps:  # at the end `run` draws
             self.draw_curves()
+        self._since = time.perf_counter()  # measuring is no part of the rate
 
     def draw_curves(self) -> None:
         """curves.png from the log."""
@@ -240,6 +251,7 @@ class Trainer:
             self.parts.extra,
         )
 
+    @span("write a checkpoint")
     def save(self) -> Path:
         """Write a checkpoint of this step. EngineError if a weight is not finite."""
         state = self.checkpoint()
@@ -335,6 +347,11 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _quality(figures: Mapping[str, Any], name: str = "AP") -> float:
     """A COCO figure; 0 where there was nothing to find."""
     return float(figures.get(name) or 0.0)
+
+
+def _goodness(figures: Mapping[str, Any]) -> tuple[float, float]:
+    """By this models are compared: AP, then AP50; of equal ones the later is taken."""
+    return _quality(figures), _quality(figures, "AP50")
 
 
 def load_state(own: Mapping[str, Parameter], given: Mapping[str, Array], what: str) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from megbrain_py.dtypes import Array, TensorType
 from megbrain_py.errors import GraphError, require
-from megbrain_py.node import Node, Var, describe, user_origin
+from megbrain_py.node import Node, Rewriter, Var, describe, user_origin
 from megbrain_py.ops.batch_norm.channel_maps import (
     ChannelAffine,
     ChannelOperator,
@@ -20,7 +20,10 @@ from megbrain_py.ops.batch_norm.channel_maps import (
     check_channels,
     filled_like,
 )
+from megbrain_py.ops.batch_norm.joined import NormaliseJoined, ReluNormaliseSums, relu_of_norm
 from megbrain_py.ops.binary import add, mul, pow
+from megbrain_py.ops.binary.binary import Add
+from megbrain_py.ops.unary.activations import Relu
 
 
 def _other_axes(x: Array) -> tuple[int, ...]:
@@ -59,10 +62,40 @@ class Moments(ChannelOperator, kernel="channel_moments"):
         return mean, m2
 
 
+def _joined(node: Node) -> NormaliseJoined | None:
+    """The operator of a norm as a joined one, if it is a norm."""
+    if isinstance(node.op, Normalise):
+        return NormaliseJoined(node.op.eps)
+    return node.op if isinstance(node.op, NormaliseJoined) else None
+
+
+def join_sum(node: Node, inputs: tuple[Var, ...]) -> Sequence[Var] | None:
+    """normalise(x) + residual of one type -> NormaliseJoined."""
+    if not isinstance(node.op, Add) or inputs[0].type != inputs[1].type:
+        return None
+    for y, residual in (inputs, inputs[::-1]):
+        op = _joined(y.node)
+        if op is not None and not op.residual and not op.relu:
+            x, *vectors = y.node.inputs
+            return [replace(op, residual=True)(x, residual, *vectors)]
+    return None
+
+
+def join_relu(node: Node, inputs: tuple[Var, ...]) -> Sequence[Var] | None:
+    """relu(normalise(x) (+ residual)) -> NormaliseJoined."""
+    if not isinstance(node.op, Relu):
+        return None
+    op = _joined(inputs[0].node)
+    if op is None or op.relu:
+        return None
+    return [replace(op, relu=True)(*inputs[0].node.inputs)]
+
+
 @dataclass(frozen=True)
 class Normalise(ChannelOperator, kernel="channel_normalise"):
     """(x - mean) / sqrt(var + eps) * gamma + beta"""
 
+    rewrites: ClassVar[Sequence[Rewriter]] = (join_sum, join_relu)
     eps: float
 
     def infer(
@@ -87,6 +120,17 @@ class Normalise(ChannelOperator, kernel="channel_normalise"):
         return (x - mean.reshape(s)) * scale + beta.reshape(s)
 
 
+def sums_with_relu(node: Node, inputs: tuple[Var, ...]) -> Sequence[Var] | None:
+    """NormaliseSums of a ReLU's gradient -> ReluNormaliseSums."""
+    if not isinstance(node.op, NormaliseSums):
+        return None
+    x, dz, mean, var = inputs
+    found = relu_of_norm(x, dz)
+    if found is None or found[0] != node.op.eps or found[2][:2] != [mean, var]:
+        return None
+    return list(ReluNormaliseSums(node.op.eps)(x, found[1], *found[2]))
+
+
 @dataclass(frozen=True)
 class NormaliseSums(ChannelOperator, kernel="channel_normalise_sums"):
     """The reductions of normalise's gradient, in one pass over x and dy.
@@ -96,6 +140,7 @@ class NormaliseSums(ChannelOperator, kernel="channel_normalise_sums"):
 
     full: ClassVar[int] = 2
     full_outputs: ClassVar[int] = 0
+    absorbs: ClassVar[Sequence[Rewriter]] = (sums_with_relu,)
     eps: float
 
     def infer(

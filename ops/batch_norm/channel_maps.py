@@ -19,6 +19,7 @@ from megbrain_py.graph import constant
 from megbrain_py.node import Node, Operator, Rewriter, Var
 from megbrain_py.ops.binary import mul
 from megbrain_py.ops.binary.binary import Add
+from megbrain_py.ops.movement import reshape
 from megbrain_py.ops.reduce import sum as sum_
 
 
@@ -70,8 +71,21 @@ class ChannelOperator(Operator):
         return [(0, i) for i in range(self.full)] if self.full_outputs else []
 
 
+def scale_of_step(node: Node, inputs: tuple[Var, ...]) -> Sequence[Var] | None:
+    """ChannelScale of an elementwise value -> the same as a product, which can join its chain."""
+    if not isinstance(node.op, ChannelScale):
+        return None
+    dy, scale = inputs
+    if not dy.node.op.elementwise or dy.node.op.random:
+        return None
+    again: Var = dy.node.op(*dy.node.inputs)
+    return [mul(again, reshape(scale, (-1, *[1] * (dy.rank - 2))))]
+
+
 class ChannelScale(ChannelOperator, kernel="channel_scale"):
     """scale dy"""
+
+    absorbs: ClassVar[Sequence[Rewriter]] = (scale_of_step,)
 
     def infer(self, dy: TensorType, scale: TensorType) -> TensorType:
         check_channels([dy], {"scale": scale})

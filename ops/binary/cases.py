@@ -4,7 +4,7 @@ import numpy as np
 
 from megbrain_py import functional as F
 from megbrain_py.dtypes import Array
-from megbrain_py.op_testing import Case, ErrorCase, integers, normal
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, integers, normal
 
 _FLOAT = {"add": F.add, "sub": F.sub, "mul": F.mul, "div": F.div, "pow": F.pow,
           "maximum": F.maximum, "minimum": F.minimum}  # fmt: skip
@@ -50,6 +50,14 @@ CASES += [
     for name, f in _COMPARISONS.items()
 ]
 _SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 3e38, 1.0], np.float32)
+_LARGE = {dtype: np.array([np.iinfo(dtype).min, -1, 2, np.iinfo(dtype).max], dtype)
+          for dtype in ("int32", "int64")}  # fmt: skip
+CASES += [
+    Case(f"{name}_{dtype}_wraps", lambda a, b, f=f: f(a, b),
+         {"a": large, "b": np.roll(large, 1)}, grad=())
+    for name, f in {"add": F.add, "sub": F.sub, "mul": F.mul}.items()
+    for dtype, large in _LARGE.items()
+]  # fmt: skip
 CASES += [
     Case(f"{name}_special", lambda a, b, f=f: f(a, b),
          {"a": _SPECIAL, "b": np.roll(_SPECIAL, 1)}, grad=())
@@ -73,4 +81,11 @@ ERRORS = [
               "mul: operands must have one element type, are float32, int64"),
     ErrorCase("division of integers", F.div,
               {"a": integers(3), "b": integers(3, low=1)}, "div: operands must be float32"),
+]  # fmt: skip
+
+BENCHMARKS = [
+    Benchmark("add", F.add, lambda: {"a": normal(16, 256, 56, 56), "b": normal(16, 256, 56, 56)}),
+    Benchmark("mul_channels", F.mul, lambda: {"a": normal(16, 256, 56, 56),
+                                              "b": normal(256, 1, 1)}),
+    Benchmark("div_rows", F.div, lambda: {"a": normal(4096, 1024), "b": normal(1024, shift=9)}),
 ]  # fmt: skip

@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include "mb/wrapping.h"
+
 #ifdef __CUDACC__
 #define MB_FUNCTOR __host__ __device__
 #else
@@ -14,19 +16,19 @@ namespace mb {
 struct Add {
   template <typename T>
   MB_FUNCTOR T operator()(T a, T b) const {
-    return a + b;
+    return T(Wrapping<T>(a) + Wrapping<T>(b));
   }
 };
 struct Sub {
   template <typename T>
   MB_FUNCTOR T operator()(T a, T b) const {
-    return a - b;
+    return T(Wrapping<T>(a) - Wrapping<T>(b));
   }
 };
 struct Mul {
   template <typename T>
   MB_FUNCTOR T operator()(T a, T b) const {
-    return a * b;
+    return T(Wrapping<T>(a) * Wrapping<T>(b));
   }
 };
 struct Div {

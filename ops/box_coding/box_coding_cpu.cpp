@@ -1,7 +1,6 @@
 // Boxes as offsets from other boxes, and back.
-#include <cmath>
-
 #include "mb/kernel.h"
+#include "mb/math.h"
 
 namespace mb::MB_ISA {
 namespace {
@@ -26,10 +25,44 @@ struct Rows {
   }
 };
 
+constexpr std::int64_t kRun = 64;  // rows in work together, coordinate by coordinate
+
+struct Quads {
+  alignas(64) float at[4][kRun];
+
+  void load(const float* rows, std::int64_t n) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (int k = 0; k < 4; ++k) at[k][i] = rows[4 * i + k];
+    }
+  }
+  void store(float* rows, std::int64_t n) const {
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (int k = 0; k < 4; ++k) rows[4 * i + k] = at[k][i];
+    }
+  }
+};
+
+// Boxes as corner and sides, for the rows [first, first + n).
+struct Bases {
+  alignas(64) float x[kRun], y[kRun], w[kRun], h[kRun];
+
+  void load(const float* boxes, const Rows& rows, std::int64_t first, std::int64_t n) {
+    std::int64_t box = first / rows.inner % rows.total, repeated = first % rows.inner;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const float* b = boxes + 4 * box;
+      x[i] = b[0], y[i] = b[1], w[i] = b[2] - b[0], h[i] = b[3] - b[1];
+      if (++repeated < rows.inner) continue;
+      repeated = 0;
+      if (++box == rows.total) box = 0;
+    }
+  }
+};
+
+// Calls body(first, n) for runs of at most kRun rows.
 template <typename Body>
-void each_row(const Rows& rows, const Body& body) {
-  parallel_for(rows.count, 4096, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) body(i, (i / rows.inner) % rows.total);
+void each_run(const Rows& rows, const Body& body) {
+  parallel_for(rows.count, 2048, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; i += kRun) body(i, std::min(kRun, end - i));
   });
 }
 
@@ -47,18 +80,25 @@ Launch bind_encode(const Call& call) {
   const float *target = call.in(0).data<float>(), *boxes = call.in(1).data<float>();
   float* y = call.out().data<float>();
   return [=](Stream&) {
-    each_row(rows, [=](std::int64_t i, std::int64_t box) {
-      const float *t = target + 4 * i, *b = boxes + 4 * box;
-      float* out = y + 4 * i;
-      const float w = b[2] - b[0], h = b[3] - b[1], tw = t[2] - t[0], th = t[3] - t[1];
-      if (!(w > 0 && h > 0 && tw > 0 && th > 0)) {
-        std::fill(out, out + 4, 0.f);
-        return;
+    each_run(rows, [=](std::int64_t first, std::int64_t n) {
+      Bases b;
+      Quads t;
+      b.load(boxes, rows, first, n);
+      t.load(target + 4 * first, n);
+#pragma omp simd
+      for (std::int64_t i = 0; i < n; ++i) {
+        const float w = b.w[i], h = b.h[i];
+        const float tw = t.at[2][i] - t.at[0][i], th = t.at[3][i] - t.at[1][i];
+        const float dx = weights.x * ((t.at[0][i] + 0.5f * tw) - (b.x[i] + 0.5f * w)) / w;
+        const float dy = weights.y * ((t.at[1][i] + 0.5f * th) - (b.y[i] + 0.5f * h)) / h;
+        const float dw = weights.w * fast_log(tw / w), dh = weights.h * fast_log(th / h);
+        const int real = int(w > 0) & int(h > 0) & int(tw > 0) & int(th > 0);
+        t.at[0][i] = real != 0 ? dx : 0.f;
+        t.at[1][i] = real != 0 ? dy : 0.f;
+        t.at[2][i] = real != 0 ? dw : 0.f;
+        t.at[3][i] = real != 0 ? dh : 0.f;
       }
-      out[0] = weights.x * ((t[0] + 0.5f * tw) - (b[0] + 0.5f * w)) / w;
-      out[1] = weights.y * ((t[1] + 0.5f * th) - (b[1] + 0.5f * h)) / h;
-      out[2] = weights.w * std::log(tw / w);
-      out[3] = weights.h * std::log(th / h);
+      t.store(y + 4 * first, n);
     });
   };
 }
@@ -70,18 +110,24 @@ Launch bind_decode(const Call& call) {
   const float *offsets = call.in(0).data<float>(), *boxes = call.in(1).data<float>();
   float* y = call.out().data<float>();
   return [=](Stream&) {
-    each_row(rows, [=](std::int64_t i, std::int64_t box) {
-      const float *d = offsets + 4 * i, *b = boxes + 4 * box;
-      float* out = y + 4 * i;
-      const float w = b[2] - b[0], h = b[3] - b[1];
-      const float cx = d[0] / weights.x * w + (b[0] + 0.5f * w);
-      const float cy = d[1] / weights.y * h + (b[1] + 0.5f * h);
-      const float half_w = 0.5f * std::exp(std::min(d[2] / weights.w, clamp)) * w;
-      const float half_h = 0.5f * std::exp(std::min(d[3] / weights.h, clamp)) * h;
-      out[0] = cx - half_w;
-      out[1] = cy - half_h;
-      out[2] = cx + half_w;
-      out[3] = cy + half_h;
+    each_run(rows, [=](std::int64_t first, std::int64_t n) {
+      Bases b;
+      Quads d;
+      b.load(boxes, rows, first, n);
+      d.load(offsets + 4 * first, n);
+#pragma omp simd
+      for (std::int64_t i = 0; i < n; ++i) {
+        const float w = b.w[i], h = b.h[i];
+        const float cx = d.at[0][i] / weights.x * w + (b.x[i] + 0.5f * w);
+        const float cy = d.at[1][i] / weights.y * h + (b.y[i] + 0.5f * h);
+        const float half_w = 0.5f * fast_exp(std::min(d.at[2][i] / weights.w, clamp)) * w;
+        const float half_h = 0.5f * fast_exp(std::min(d.at[3][i] / weights.h, clamp)) * h;
+        d.at[0][i] = cx - half_w;
+        d.at[1][i] = cy - half_h;
+        d.at[2][i] = cx + half_w;
+        d.at[3][i] = cy + half_h;
+      }
+      d.store(y + 4 * first, n);
     });
   };
 }
@@ -94,15 +140,23 @@ Launch bind_decode_backward(const Call& call) {
   const float* boxes = call.in(2).data<float>();
   float* y = call.out().data<float>();
   return [=](Stream&) {
-    each_row(rows, [=](std::int64_t i, std::int64_t box) {
-      const float *g = dy + 4 * i, *d = offsets + 4 * i, *b = boxes + 4 * box;
-      float* out = y + 4 * i;
-      const float w = b[2] - b[0], h = b[3] - b[1];
-      const float dw = d[2] / weights.w, dh = d[3] / weights.h;
-      out[0] = (g[0] + g[2]) * w / weights.x;
-      out[1] = (g[1] + g[3]) * h / weights.y;
-      out[2] = dw <= clamp ? 0.5f * (g[2] - g[0]) * std::exp(dw) * w / weights.w : 0.f;
-      out[3] = dh <= clamp ? 0.5f * (g[3] - g[1]) * std::exp(dh) * h / weights.h : 0.f;
+    each_run(rows, [=](std::int64_t first, std::int64_t n) {
+      Bases b;
+      Quads d, g;
+      b.load(boxes, rows, first, n);
+      d.load(offsets + 4 * first, n);
+      g.load(dy + 4 * first, n);
+#pragma omp simd
+      for (std::int64_t i = 0; i < n; ++i) {
+        const float dw = d.at[2][i] / weights.w, dh = d.at[3][i] / weights.h;
+        const float grow_w = 0.5f * (g.at[2][i] - g.at[0][i]) * fast_exp(dw) * b.w[i] / weights.w;
+        const float grow_h = 0.5f * (g.at[3][i] - g.at[1][i]) * fast_exp(dh) * b.h[i] / weights.h;
+        d.at[0][i] = (g.at[0][i] + g.at[2][i]) * b.w[i] / weights.x;
+        d.at[1][i] = (g.at[1][i] + g.at[3][i]) * b.h[i] / weights.y;
+        d.at[2][i] = dw <= clamp ? grow_w : 0.f;
+        d.at[3][i] = dh <= clamp ? grow_h : 0.f;
+      }
+      d.store(y + 4 * first, n);
     });
   };
 }

@@ -6,7 +6,7 @@ import numpy as np
 
 from megbrain_py import functional as F
 from megbrain_py.graph import Var
-from megbrain_py.op_testing import Case, ErrorCase, normal
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, normal
 from megbrain_py.ops.conv.conv import ChannelSum, Conv2d, Conv2dBackwardData, Conv2dBackwardWeights
 
 # name: (x, w, keywords of conv2d)
@@ -155,3 +155,18 @@ ERRORS = [
               {"x": normal(1, 2, 3, 3), "w": normal(3, 2, 2, 2)},
               "conv_transpose2d: w expects 3 input channels, x has 2"),
 ]  # fmt: skip
+
+
+def _benchmark(name: str, x: tuple[int, ...], w: tuple[int, ...], **k: Any) -> Benchmark:
+    inputs = lambda: {"x": normal(*x), "w": normal(*w)}  # noqa: E731
+    return Benchmark(name, lambda x, w: F.conv2d(x, w, **k), inputs, ("x", "w"))
+
+
+BENCHMARKS = [  # of ResNet-50, batch 16
+    _benchmark("stem", (16, 3, 224, 224), (64, 3, 7, 7), stride=2, padding=3),
+    _benchmark("3x3_56", (16, 64, 56, 56), (64, 64, 3, 3), padding=1),
+    _benchmark("1x1_56", (16, 64, 56, 56), (256, 64, 1, 1)),
+    _benchmark("3x3_14", (16, 256, 14, 14), (256, 256, 3, 3), padding=1),
+    _benchmark("3x3_stride", (16, 128, 56, 56), (128, 128, 3, 3), padding=1, stride=2),
+    _benchmark("depthwise", (16, 128, 56, 56), (128, 1, 3, 3), padding=1, groups=128),
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,11 +63,12 @@ class Convolution(Operator):
         return fits_winograd(w[2:], self.stride, self.padding, self.dilation, self.groups)
 
     def kernel_for(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> str:
+        (other,) = self.variants
         winograd = self.algorithm == "winograd"
         if self.algorithm == "auto":
             x, w, tiled = self.signature(inputs, outputs)
             winograd = self.fits_winograd(w) and choose_winograd(x, w[1], w[0], tiled)
-        return f"{self.kernel}_winograd" if winograd else self.kernel
+        return other if winograd else self.kernel
 
     def signature(
         self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
@@ -77,6 +79,10 @@ class Convolution(Operator):
     def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
         wanted: tuple[Layout, ...] = ("channels_last", "rows", "rows")
         return wanted[: len(inputs)], ("channels_last",)
+
+    def flops_of(self, y: Shape, w: Shape) -> int:
+        """Two for each output element and weight that it meets, padding included; all three."""
+        return 2 * math.prod(y) * math.prod(w[1:])
 
     # --- for the references ---
 
@@ -111,7 +117,7 @@ def _require_floats(*types: TensorType) -> None:
 
 
 @dataclass(frozen=True)
-class Conv2d(Convolution, kernel="conv2d"):
+class Conv2d(Convolution, kernel="conv2d", variants=("conv2d_winograd",)):
     """y = conv(x, w) (+ bias) (then the activation, when one is fused in: "relu")."""
 
     activation: str | None = None
@@ -124,6 +130,9 @@ class Conv2d(Convolution, kernel="conv2d"):
             require(b.shape == (shape[1],), f"bias must have shape ({shape[1]},), has {b.shape}")
         require(self.activation in (None, "relu"), f"unknown activation {self.activation!r}")
         return TensorType(shape, x.dtype)
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return self.flops_of(outputs[0].shape, inputs[1].shape)
 
     def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
         x, w = node.inputs[:2]
@@ -150,7 +159,7 @@ class Conv2d(Convolution, kernel="conv2d"):
 
 
 @dataclass(frozen=True)
-class Conv2dBackwardData(Convolution, kernel="conv2d_backward_data"):
+class Conv2dBackwardData(Convolution, kernel="conv2d_backward_data", variants=("conv2d_backward_data_winograd",)):
     """dx of shape `x_shape` from dy and w: the adjoint of the convolution in x."""
 
     x_shape: Shape
@@ -160,6 +169,9 @@ class Conv2dBackwardData(Convolution, kernel="conv2d_backward_data"):
         shape = self.y_shape(self.x_shape, w.shape)
         require(dy.shape == shape, f"dy must have shape {shape}, has {dy.shape}")
         return TensorType(self.x_shape, dy.dtype)
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return self.flops_of(inputs[0].shape, inputs[1].shape)
 
     def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
         w = node.inputs[1]
@@ -183,7 +195,7 @@ class Conv2dBackwardData(Convolution, kernel="conv2d_backward_data"):
 
 
 @dataclass(frozen=True)
-class Conv2dBackwardWeights(Convolution, kernel="conv2d_backward_weights"):
+class Conv2dBackwardWeights(Convolution, kernel="conv2d_backward_weights", variants=("conv2d_backward_weights_winograd",)):
     """dw of shape `w_shape` from x and dy: the adjoint of the convolution in w."""
 
     w_shape: Shape
@@ -201,6 +213,9 @@ class Conv2dBackwardWeights(Convolution, kernel="conv2d_backward_weights"):
         self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
     ) -> tuple[TensorType, Shape, Shape]:
         return inputs[0], self.w_shape, inputs[1].shape
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return self.flops_of(inputs[1].shape, self.w_shape)
 
     def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
         x, dz = node.inputs

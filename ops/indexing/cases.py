@@ -3,7 +3,7 @@
 import numpy as np
 
 from megbrain_py import functional as F
-from megbrain_py.op_testing import Case, ErrorCase, integers, normal
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, integers, normal
 
 _TYPES = ("int32", "int64", "uint8", "bool")
 
@@ -74,6 +74,12 @@ CASES += [
     )
     for largest in (True, False)
 ]  # fmt: skip
+CASES += [  # neighbours lie too close for a finite difference
+    Case(f"top_k_{k}_of_{n}_{largest}", lambda x, k=k, largest=largest: F.top_k(x, k,
+         largest=largest), {"x": normal(2, n)}, grad=())
+    for k, n in ((700, 5000), (3, 5000), (1000, 1300))
+    for largest in (True, False)
+]  # fmt: skip
 CASES += [
     Case(f"top_k_special_{largest}", lambda x, largest=largest: F.top_k(x, 7, largest=largest),
          {"x": _SPECIAL}, grad=())
@@ -82,6 +88,13 @@ CASES += [
 CASES += [
     Case("top_k_ties", lambda x: (F.top_k(x, 30), F.top_k(x, 30, largest=False))[0],
          {"x": integers(5, 90, low=-2, high=3, dtype="int32")}, grad=()),
+    Case("top_k_many_ties", lambda x: F.top_k(x, 900),
+         {"x": integers(2, 4000, low=0, high=3).astype(np.float32)}, grad=()),
+    Case("top_k_equal", lambda x: F.top_k(x, 10), {"x": np.zeros((1, 3000), np.float32)}, grad=()),
+    Case("top_k_special_many", lambda x: F.top_k(x, 400), {"x": np.tile(_SPECIAL, (1, 200))},
+         grad=()),
+    Case("sort_radix", F.sort, {"x": integers(2, 3000, low=-(2**31), high=2**31, dtype="int32")},
+         grad=()),
     Case("sort_last", F.sort, {"x": normal(4, 33)}),
     Case("sort_first", lambda x: F.sort(x, 0, descending=True), {"x": normal(33, 4)}),
     Case("sort_ties", F.sort, {"x": integers(5, 90, low=-2, high=3, dtype="int32")}, grad=()),
@@ -107,4 +120,11 @@ ERRORS = [
               "top_k: x must be float32 or int32, is int64"),
     ErrorCase("one_hot", lambda x: F.one_hot(x, 3), {"x": normal(3)},
               "one_hot: indices must be int32 or int64"),
+]  # fmt: skip
+
+BENCHMARKS = [
+    Benchmark("top_2000_of_49152", lambda x: F.top_k(x, 2000), lambda: {"x": normal(2, 49_152)}),
+    Benchmark("sort", lambda x: F.sort(x, -1), lambda: {"x": normal(64, 16_384)}),
+    Benchmark("embedding", F.embedding, lambda: {"indices": integers(65_536, high=30_000),
+                                                 "weight": normal(30_000, 256)}, ("weight",)),
 ]  # fmt: skip

@@ -77,9 +77,15 @@ Launch bind_backward(const Call& call) {
         return;
       }
       const float top = row_maximum(row, n);
-      const float scale = dloss[r] / row_total(row, top, n);
+      float total = 0.0f;
+#pragma omp simd reduction(+ : total)
+      for (std::int64_t i = 0; i < n; ++i) {
+        to[i] = fast_exp(row[i] - top);
+        total += to[i];
+      }
+      const float scale = dloss[r] / total;
 #pragma omp simd
-      for (std::int64_t i = 0; i < n; ++i) to[i] = fast_exp(row[i] - top) * scale;
+      for (std::int64_t i = 0; i < n; ++i) to[i] *= scale;
       to[label] -= dloss[r];
     });
   };

@@ -8,7 +8,7 @@ import numpy as np
 
 from megbrain_py import functional as F
 from megbrain_py.dtypes import Array
-from megbrain_py.op_testing import Case, ErrorCase, integers, normal
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, integers, normal
 
 
 def boxes(*shape: int, seed: int = 0, extent: float = 100.0) -> Array:
@@ -34,6 +34,11 @@ _HEADS = _match(high=0.5, low=0.5)
 # Whole numbers: overlaps of shifted copies are equal to the last bit.
 _GRID = np.array([[[x, y, x + 8, y + 8] for y in range(0, 40, 4) for x in range(0, 40, 4)]],
                  np.float32)  # fmt: skip
+# A level of anchors: neighbours share a block of the kernel; every true box meets few blocks.
+_LEVEL = np.array([[x - s, y - s, x + s, y + s] for y in range(0, 160, 8) for x in range(0, 160, 8)
+                   for s in (6, 9)], np.float32)  # fmt: skip
+_ON_LEVEL = np.array([[[10, 10, 26, 26], [60, 70, 90, 81], [-50, -50, -20, -20], [150, 0, 166, 9],
+                       [0, 0, 160, 160], [80, 80, 80, 90]]], np.float32)  # fmt: skip
 _ON_GRID = np.array([[[2, 2, 10, 10], [6, 6, 14, 14], [0, 0, 40, 40]]], np.float32)
 
 CASES = [
@@ -44,6 +49,9 @@ CASES = [
     Case("ties", _RPN, {"boxes": _GRID, "truth": _ON_GRID, "count": _count(3)}, grad=()),
     Case("equal_truth", _RPN, {"boxes": _GRID, "truth": np.repeat(_ON_GRID, 2, 1),
                                "count": _count(6)}, grad=()),
+    Case("level", _RPN, {"boxes": _LEVEL, "truth": _ON_LEVEL, "count": _count(6)}, grad=()),
+    Case("level_twice", _RPN, {"boxes": np.tile(_LEVEL, (2, 1)), "truth": _ON_LEVEL,
+                               "count": _count(5)}, grad=()),  # ties in distant blocks
     Case("no_truth", _RPN, {"boxes": boxes(70), "truth": boxes(2, 3), "count": _count(0, 0)},
          grad=()),
     Case("no_truth_rows", _RPN, {"boxes": boxes(70), "truth": boxes(1, 0), "count": _count(0)},
@@ -65,4 +73,13 @@ ERRORS = [
     ErrorCase("thresholds", _match(high=0.3, low=0.7),
               {"boxes": boxes(3), "truth": boxes(1, 2), "count": _count(2)},
               "match_boxes: thresholds must be low <= high"),
+]  # fmt: skip
+
+BENCHMARKS = [
+    Benchmark("anchors", _RPN, lambda: {"boxes": boxes(65_472, extent=512.0),
+                                        "truth": boxes(2, 8, seed=1, extent=512.0),
+                                        "count": _count(8, 8)}),
+    Benchmark("proposals", _HEADS, lambda: {"boxes": boxes(2, 2008, extent=512.0),
+                                            "truth": boxes(2, 8, seed=1, extent=512.0),
+                                            "count": _count(8, 8)}),
 ]  # fmt: skip

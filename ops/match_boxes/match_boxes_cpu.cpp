@@ -1,16 +1,24 @@
 // Matching without the matrix of overlaps: blocks of boxes against one true box at a time.
 //
-// Low-quality matches need every true box's largest overlap first, so the blocks are walked twice.
-// Both walks call the same function, which keeps equal overlaps bit-equal.
+// A true box that lies outside of a block's bounds overlaps none of its boxes: neighbouring anchors
+// share a block, so most pairs end there. Low-quality matches need every true box's largest overlap
+// first; a second walk then visits only the blocks that reached it. Both walks call the same
+// function, which keeps equal overlaps bit-equal.
 #include "mb/kernel.h"
 
 namespace mb::MB_ISA {
 namespace {
 
-constexpr std::int64_t kBlock = 64, kChunks = 16;
+constexpr std::int64_t kBlock = 64;
 
 struct Block {
   alignas(64) float x1[kBlock], y1[kBlock], x2[kBlock], y2[kBlock], area[kBlock];
+  float low[2], high[2];  // bounds of all boxes: x, y
+
+  // Can a box overlap one of these? A coordinate that is not a number never says no.
+  bool meets(const float* box) const {
+    return !((box[2] <= low[0]) | (box[0] >= high[0]) | (box[3] <= low[1]) | (box[1] >= high[1]));
+  }
 };
 
 // Never inlined: a fused multiply-add across these borders would change the last bit of an overlap.
@@ -25,6 +33,20 @@ struct Block {
   for (std::int64_t i = 0; i < kBlock; ++i) {
     block.area[i] = (block.x2[i] - block.x1[i]) * (block.y2[i] - block.y1[i]);
   }
+  const auto least = [](const float* x) {
+    float found = x[0];
+#pragma omp simd reduction(min : found)
+    for (std::int64_t i = 0; i < kBlock; ++i) found = std::min(found, x[i]);
+    return found;
+  };
+  const auto largest = [](const float* x) {
+    float found = x[0];
+#pragma omp simd reduction(max : found)
+    for (std::int64_t i = 0; i < kBlock; ++i) found = std::max(found, x[i]);
+    return found;
+  };
+  block.low[0] = least(block.x1), block.low[1] = least(block.y1);
+  block.high[0] = largest(block.x2), block.high[1] = largest(block.y2);
 }
 
 [[gnu::noinline]] void areas_of(const float* boxes, std::int64_t n, float* areas) {
@@ -54,45 +76,49 @@ struct Match {
   bool low_quality;
   std::int32_t* matches;
   float* best;
-  float *largest, *partial, *areas;  // [N, G], [N, kChunks, G], [N, G]
+  float *areas, *largest, *reached;  // [N, G], [N, G], [N, blocks, G]: largest overlaps
 
+  std::int64_t blocks() const { return (size + kBlock - 1) / kBlock; }
   std::int64_t valid(std::int64_t n) const {
     return box_count == nullptr ? size : std::clamp<std::int64_t>(box_count[n], 0, size);
   }
   std::int64_t truths(std::int64_t n) const { return std::clamp<std::int64_t>(count[n], 0, most); }
 
-  // Best match of every box of a chunk, and the largest overlap of every true box in it.
-  void first_walk(std::int64_t n, std::int64_t chunk) const {
-    const std::int64_t rows = valid(n), total = truths(n);
-    const std::int64_t blocks = (size + kBlock - 1) / kBlock;
-    float* maxima = partial + (n * kChunks + chunk) * most;
-    std::fill(maxima, maxima + total, 0.f);
+  // Loads block b of image n; how many of its boxes are valid.
+  std::int64_t load_block(std::int64_t n, std::int64_t b, Block& block) const {
+    const std::int64_t begin = b * kBlock;
+    const std::int64_t live = std::clamp<std::int64_t>(valid(n) - begin, 0, kBlock);
+    if (live > 0) load(boxes + n * box_stride + 4 * begin, live, block);
+    return live;
+  }
+
+  // Best match of every box of a block, and the largest overlap of every true box in it.
+  void first_walk(std::int64_t n, std::int64_t b) const {
+    const std::int64_t begin = b * kBlock, total = truths(n), here = std::min(kBlock, size - begin);
+    float* tops = reached + (n * blocks() + b) * most;
     Block block;
-    alignas(64) float iou[kBlock], value[kBlock];
-    alignas(64) std::int32_t index[kBlock];
-    for (std::int64_t b = blocks * chunk / kChunks; b < blocks * (chunk + 1) / kChunks; ++b) {
-      const std::int64_t begin = b * kBlock, here = std::min(kBlock, size - begin);
-      const std::int64_t live = std::clamp<std::int64_t>(rows - begin, 0, here);
-      std::fill(value, value + kBlock, 0.f);
-      std::fill(index, index + kBlock, 0);
-      if (live > 0) load(boxes + n * box_stride + 4 * begin, live, block);
-      for (std::int64_t g = 0; g < (live > 0 ? total : 0); ++g) {
-        overlaps(block, truth + 4 * (n * most + g), areas[n * most + g], iou);
-        float top = 0;
+    alignas(64) float iou[kBlock], value[kBlock] = {};
+    alignas(64) std::int32_t index[kBlock] = {};
+    const std::int64_t live = load_block(n, b, block);
+    for (std::int64_t g = 0; g < total; ++g) {
+      const float* box = truth + 4 * (n * most + g);
+      float top = 0;
+      if (live > 0 && block.meets(box)) {
+        overlaps(block, box, areas[n * most + g], iou);
 #pragma omp simd reduction(max : top)
         for (std::int64_t i = 0; i < kBlock; ++i) {
           const bool better = iou[i] > value[i];
           index[i] = better ? std::int32_t(g) : index[i];
           value[i] = better ? iou[i] : value[i];
-          top = std::max(top, iou[i]);
+          top = std::max(top, iou[i]);  // spare lanes repeat the block's first box
         }
-        maxima[g] = std::max(maxima[g], top);  // spare lanes repeat the block's first box
       }
-      for (std::int64_t i = 0; i < here; ++i) {
-        const bool counts = i < live;
-        best[n * size + begin + i] = counts ? value[i] : 0.f;
-        matches[n * size + begin + i] = counts ? decide(index[i], value[i], total) : -2;
-      }
+      if (low_quality) tops[g] = top;
+    }
+    for (std::int64_t i = 0; i < here; ++i) {
+      const bool counts = i < live;
+      best[n * size + begin + i] = counts ? value[i] : 0.f;
+      matches[n * size + begin + i] = counts ? decide(index[i], value[i], total) : -2;
     }
   }
 
@@ -102,45 +128,43 @@ struct Match {
   }
 
   void merge(std::int64_t n) const {
-    for (std::int64_t g = 0; g < truths(n); ++g) {
-      float top = 0;
-      for (std::int64_t c = 0; c < kChunks; ++c) {
-        top = std::max(top, partial[(n * kChunks + c) * most + g]);
-      }
-      largest[n * most + g] = top;
+    float* top = largest + n * most;
+    std::fill(top, top + most, 0.f);
+    for (std::int64_t b = 0; b < blocks(); ++b) {
+      const float* tops = reached + (n * blocks() + b) * most;
+#pragma omp simd
+      for (std::int64_t g = 0; g < truths(n); ++g) top[g] = std::max(top[g], tops[g]);
     }
   }
 
   // Boxes that share a true box's largest overlap take back their own best match.
-  void second_walk(std::int64_t n, std::int64_t chunk) const {
-    const std::int64_t rows = valid(n), total = truths(n);
-    const std::int64_t blocks = (size + kBlock - 1) / kBlock;
+  void second_walk(std::int64_t n, std::int64_t b) const {
+    const std::int64_t begin = b * kBlock, total = truths(n);
+    const float *tops = reached + (n * blocks() + b) * most, *wanted = largest + n * most;
+    std::int32_t reaches = 0;
+#pragma omp simd reduction(| : reaches)
+    for (std::int64_t g = 0; g < total; ++g) {
+      reaches |= std::int32_t(tops[g] == wanted[g]) & std::int32_t(tops[g] > 0);
+    }
+    if (reaches == 0) return;
     Block block;
-    alignas(64) float iou[kBlock];
-    alignas(64) std::int32_t index[kBlock], chosen[kBlock];
-    alignas(64) float value[kBlock];
-    for (std::int64_t b = blocks * chunk / kChunks; b < blocks * (chunk + 1) / kChunks; ++b) {
-      const std::int64_t begin = b * kBlock;
-      const std::int64_t live = std::clamp<std::int64_t>(rows - begin, 0, kBlock);
-      if (live == 0) continue;
-      load(boxes + n * box_stride + 4 * begin, live, block);
-      std::fill(value, value + kBlock, 0.f);
-      std::fill(index, index + kBlock, 0);
-      std::fill(chosen, chosen + kBlock, 0);
-      for (std::int64_t g = 0; g < total; ++g) {
-        overlaps(block, truth + 4 * (n * most + g), areas[n * most + g], iou);
-        const float top = largest[n * most + g];
+    alignas(64) float iou[kBlock], value[kBlock] = {};
+    alignas(64) std::int32_t index[kBlock] = {}, chosen[kBlock] = {};
+    const std::int64_t live = load_block(n, b, block);
+    for (std::int64_t g = 0; g < total; ++g) {
+      if (!(tops[g] > 0)) continue;
+      overlaps(block, truth + 4 * (n * most + g), areas[n * most + g], iou);
+      const float top = wanted[g];
 #pragma omp simd
-        for (std::int64_t i = 0; i < kBlock; ++i) {
-          const bool better = iou[i] > value[i];
-          index[i] = better ? std::int32_t(g) : index[i];
-          value[i] = better ? iou[i] : value[i];
-          chosen[i] |= std::int32_t(iou[i] == top) & std::int32_t(top > 0);
-        }
+      for (std::int64_t i = 0; i < kBlock; ++i) {
+        const bool better = iou[i] > value[i];
+        index[i] = better ? std::int32_t(g) : index[i];
+        value[i] = better ? iou[i] : value[i];
+        chosen[i] |= std::int32_t(iou[i] == top);
       }
-      for (std::int64_t i = 0; i < live; ++i) {
-        if (chosen[i] != 0) matches[n * size + begin + i] = index[i];
-      }
+    }
+    for (std::int64_t i = 0; i < live; ++i) {
+      if (chosen[i] != 0) matches[n * size + begin + i] = index[i];
     }
   }
 
@@ -149,20 +173,24 @@ struct Match {
       areas_of(truth + 4 * n * most, truths(n), areas + n * most);
     }
     const auto walk = [&](auto&& body) {
-      parallel_for(images * kChunks, size * most < 4096 ? kChunks * images : 1,
-                   [&](std::int64_t begin, std::int64_t end) {
-                     for (std::int64_t i = begin; i < end; ++i) body(i / kChunks, i % kChunks);
-                   });
+      const std::int64_t grain = std::max<std::int64_t>(1, 2048 / (most + 16));
+      parallel_for(images * blocks(), grain, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) body(i / blocks(), i % blocks());
+      });
     };
-    walk([&](std::int64_t n, std::int64_t chunk) { first_walk(n, chunk); });
+    walk([&](std::int64_t n, std::int64_t b) { first_walk(n, b); });
     if (!low_quality) return;
     for (std::int64_t n = 0; n < images; ++n) merge(n);
-    walk([&](std::int64_t n, std::int64_t chunk) { second_walk(n, chunk); });
+    walk([&](std::int64_t n, std::int64_t b) { second_walk(n, b); });
   }
 };
 
+// The numbers of `areas`, `largest` and `reached`.
 std::size_t workspace_match(const Call& call) {
-  return std::size_t(call.in(1).dim(0) * call.in(1).dim(1)) * (2 + kChunks) * sizeof(float);
+  const std::int64_t truths = call.in(1).dim(0) * call.in(1).dim(1);
+  const bool low_quality = call.attrs.flag("allow_low_quality");
+  const std::int64_t blocks = low_quality ? 1 + (call.in(0).dim(-2) + kBlock - 1) / kBlock : 0;
+  return std::size_t(truths * (1 + blocks)) * sizeof(float);
 }
 
 Launch bind_match(const Call& call) {
@@ -184,8 +212,8 @@ Launch bind_match(const Call& call) {
       call.out(0).data<std::int32_t>(),
       call.out(1).data<float>(),
       memory,
-      memory + 2 * images * most,
       memory + images * most,
+      memory + 2 * images * most,
   };
   return [match](Stream&) { match.run(); };
 }

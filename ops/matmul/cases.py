@@ -3,7 +3,7 @@
 import itertools
 
 from megbrain_py import functional as F
-from megbrain_py.op_testing import Case, ErrorCase, integers, normal
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, integers, normal
 
 _SHAPES = {
     "square": ((4, 4), (4, 4)),
@@ -89,4 +89,14 @@ ERRORS = [
               "linear: bias must have shape (7,), has (4,)"),
     ErrorCase("weights", F.linear, {"x": normal(3, 4), "w": normal(4)},
               "linear: w must be [out, in], has rank 1"),
+]  # fmt: skip
+
+BENCHMARKS = [
+    Benchmark("square", F.matmul, lambda: {"a": normal(1024, 1024), "b": normal(1024, 1024)},
+              ("a", "b")),
+    Benchmark("box_head", F.linear,  # fc6 of 1024 boxes
+              lambda: {"x": normal(1024, 12544), "w": normal(1024, 12544), "b": normal(1024)},
+              ("x", "w")),
+    Benchmark("batched", F.matmul,
+              lambda: {"a": normal(64, 197, 64), "b": normal(64, 64, 197)}, ("a", "b")),
 ]  # fmt: skip

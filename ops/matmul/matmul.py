@@ -44,6 +44,9 @@ class Matmul(Operator, kernel="matmul"):
             require(False, f"batch axes {a.shape[:-2]} and {b.shape[:-2]} do not broadcast")
         return TensorType((*batch, rows, columns), a.dtype)
 
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return 2 * outputs[0].count * _matrix(inputs[0].shape, self.transpose_a)[1]
+
     def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
         a, b = node.inputs
         dz: Var = dy[0]
@@ -77,6 +80,9 @@ class Linear(Operator, kernel="linear"):
         for b in bias:
             require(b.shape == w.shape[:1], f"bias must have shape {w.shape[:1]}, has {b.shape}")
         return TensorType((*x.shape[:-1], w.shape[0]), x.dtype)
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return 2 * outputs[0].count * inputs[1].shape[1]
 
     def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
         x, w = node.inputs[:2]

@@ -1,7 +1,7 @@
 // Transpose: rows where the innermost axis stays, else tiles that stay in the first cache.
 #include "mb/elementwise.h"
 #include "mb/kernel.h"
-#include "ops/movement/tiles.h"
+#include "mb/tiles.h"
 
 namespace mb::MB_ISA {
 namespace {

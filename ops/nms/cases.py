@@ -8,7 +8,7 @@ import numpy as np
 
 from megbrain_py import functional as F
 from megbrain_py.dtypes import Array
-from megbrain_py.op_testing import Case, ErrorCase, integers, normal
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, integers, normal
 from megbrain_py.ops.match_boxes.cases import boxes
 
 
@@ -46,6 +46,12 @@ CASES = [
     Case("nothing_above", _nms(5, score_threshold=1e9), _inputs(1, 9), grad=()),
     Case("no_boxes", _nms(5), _inputs(2, 0), grad=()),
     Case("many", _nms(1000, 0.7), _inputs(1, 2500), grad=()),
+    Case("rows_within_a_block", _nms(133, 0.9), _inputs(2, 700), grad=()),
+    Case("many_classes", _nms(2500, 0.5),
+         {**_inputs(1, 2500), "classes": integers(1, 2500, high=7, dtype="int32")}, grad=()),
+    Case("at_threshold_many", _nms(2000, 0.5),
+         {"boxes": np.tile(_GRID, (1, 40, 1)), "scores": normal(1, 1600)}, grad=()),
+    Case("no_threshold", _nms(900, 0.0), _inputs(1, 900), grad=()),
 ]  # fmt: skip
 ERRORS = [
     ErrorCase("scores", _nms(), {"boxes": boxes(1, 5), "scores": normal(5)},
@@ -56,3 +62,8 @@ ERRORS = [
               "nms: classes must be int32[1,5]"),
     ErrorCase("rows", _nms(0), _inputs(1, 5), "nms: rows must be at least 1"),
 ]  # fmt: skip
+
+BENCHMARKS = [
+    Benchmark("random_12000", _nms(12_000), lambda: _inputs(1, 12_000)),
+    Benchmark("proposals", _nms(2000, 0.7), lambda: _inputs(2, 8_000)),
+]

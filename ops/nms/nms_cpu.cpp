@@ -1,79 +1,181 @@
-// Non-maximum suppression: boxes in falling order of score against those kept so far, which lie in
-// separate arrays of coordinates and are tested many at a time.
+// Non-maximum suppression: boxes in falling order of score, a block of them at a time. A block is
+// tested against all boxes kept so far, many at once and on all threads; then its boxes are decided
+// one after the other, each that stays against the later ones of the block.
 //
-// The vector test multiplies instead of dividing and errs towards "may overlap"; what it finds is
-// decided exactly, by the quotient, one by one.
-#include <bit>
+// The vector test multiplies instead of dividing. It tells apart "surely above the threshold",
+// "surely not" and the rare cases between, which the quotient decides exactly, one by one.
+#include <limits>
 
 #include "mb/kernel.h"
+#include "mb/sort_keys.h"
 
 namespace mb::MB_ISA {
 namespace {
 
-constexpr std::int64_t kStep = 64;  // kept boxes tested at a time
+constexpr std::int64_t kLanes = 16, kGroups = 8;  // boxes tested together; such groups in a block
+constexpr std::int64_t kBlock = kLanes * kGroups;
+constexpr std::int32_t kSure = 1, kMaybe = 2;
 
-// Sorts like (score falling, index rising).
-std::uint64_t sort_key(float score, std::int64_t index) {
-  const auto bits = std::bit_cast<std::uint32_t>(score + 0.f);  // -0 becomes 0
-  const std::uint32_t rising = bits >> 31 ? ~bits : bits | 0x80000000u;
-  return std::uint64_t(~rising) << 32 | std::uint64_t(index);
-}
+// Boxes side by side, coordinate by coordinate.
+struct Lanes {
+  alignas(64) float x1[kLanes], y1[kLanes], x2[kLanes], y2[kLanes], area[kLanes];
+  alignas(64) std::int32_t group[kLanes];
+};
 
-struct Kept {
-  float *x1, *y1, *x2, *y2, *area;
-  std::int32_t* group;
-  std::int64_t size = 0;
+struct Box {
+  float x1, y1, x2, y2, area;
+  std::int32_t group;
+};
 
-  Kept(char* memory, std::int64_t capacity) {
-    auto* at = reinterpret_cast<float*>(memory);
-    for (float** field : {&x1, &y1, &x2, &y2, &area}) {
-      *field = at;
-      at += capacity;
-    }
-    group = reinterpret_cast<std::int32_t*>(at);
-  }
+struct Threshold {
+  double exact;
+  float sure, maybe;
 
-  void push(const float* box, float own, std::int32_t c) {
-    x1[size] = box[0], y1[size] = box[1], x2[size] = box[2], y2[size] = box[3];
-    area[size] = own;
-    group[size++] = c;
-  }
+  explicit Threshold(double value)
+      : exact(value),
+        sure(value > 0 ? float(value * (1 + 1e-5)) : std::numeric_limits<float>::infinity()),
+        maybe(float(value * (1 - 1e-5))) {}
 
-  bool exact(std::int64_t k, const float* box, float own, double threshold) const {
-    const float w = std::max(0.f, std::min(x2[k], box[2]) - std::max(x1[k], box[0]));
-    const float h = std::max(0.f, std::min(y2[k], box[3]) - std::max(y1[k], box[1]));
+  bool suppresses(const Box& kept, const Box& box) const {
+    if (kept.group != box.group) return false;
+    const float w = std::max(0.f, std::min(kept.x2, box.x2) - std::max(kept.x1, box.x1));
+    const float h = std::max(0.f, std::min(kept.y2, box.y2) - std::max(kept.y1, box.y1));
     const float inner = w * h;
-    return inner > 0 && double(inner / (area[k] + own - inner)) > threshold;
-  }
-
-  // Is the box's overlap with a kept one of its class above the threshold?
-  bool suppress(const float* box, float own, std::int32_t c, double threshold) const {
-    const float bx1 = box[0], by1 = box[1], bx2 = box[2], by2 = box[3];
-    const auto cautious = float(threshold * (1 - 1e-5));
-    for (std::int64_t begin = 0; begin < size; begin += kStep) {
-      const std::int64_t end = std::min(size, begin + kStep);
-      std::int32_t hits = 0;
-#pragma omp simd reduction(| : hits)
-      for (std::int64_t k = begin; k < end; ++k) {
-        const float w = std::max(0.f, std::min(x2[k], bx2) - std::max(x1[k], bx1));
-        const float h = std::max(0.f, std::min(y2[k], by2) - std::max(y1[k], by1));
-        const float inner = w * h;
-        hits |=
-            std::int32_t(inner > cautious * (area[k] + own - inner)) & std::int32_t(group[k] == c);
-      }
-      if (hits == 0) continue;
-      for (std::int64_t k = begin; k < end; ++k) {
-        if (group[k] == c && exact(k, box, own, threshold)) return true;
-      }
-    }
-    return false;
+    return inner > 0 && double(inner / (kept.area + box.area - inner)) > exact;
   }
 };
 
-// For each image: R sort keys, then `rows` kept boxes of six numbers.
+// Which lanes overlap one of the boxes: kSure and kMaybe, added to `found`. Is one of them kMaybe?
+bool overlaps(const Box* kept, std::int64_t count, const Lanes& b, const Threshold& threshold,
+              std::int32_t* found) {
+  const float high = threshold.sure, low = threshold.maybe;
+  alignas(64) std::int32_t sure[kLanes] = {}, maybe[kLanes] = {};
+  for (std::int64_t k = 0; k < count; ++k) {  // the lanes stay in registers
+    const Box own = kept[k];
+#pragma omp simd
+    for (std::int64_t i = 0; i < kLanes; ++i) {
+      const float w = std::max(std::min(own.x2, b.x2[i]) - std::max(own.x1, b.x1[i]), 0.f);
+      const float h = std::max(std::min(own.y2, b.y2[i]) - std::max(own.y1, b.y1[i]), 0.f);
+      const float inner = w * h;
+      const float outer = own.area + b.area[i] - inner;
+      const auto same = std::int32_t(own.group == b.group[i]);
+      sure[i] |= std::int32_t(inner > high * outer) & same;
+      maybe[i] |= std::int32_t(inner > low * outer) & same;
+    }
+  }
+  std::int32_t open = 0;
+#pragma omp simd reduction(| : open)
+  for (std::int64_t i = 0; i < kLanes; ++i) {
+    found[i] |= sure[i] * kSure | maybe[i] * kMaybe;
+    open |= std::int32_t(found[i] == kMaybe);
+  }
+  return open != 0;
+}
+
+// The boxes of one image that stay.
+struct Suppression {
+  Threshold threshold;
+  std::int64_t rows;
+  Box* kept;
+  std::int64_t size = 0;
+
+  // Lanes of the block that a kept box suppresses: 0 or not.
+  void against_kept(const Lanes* lanes, const Box* boxes, std::int64_t count,
+                    std::int32_t* found) const {
+    const std::int64_t groups = (count + kLanes - 1) / kLanes;
+    const std::int64_t grain = std::max<std::int64_t>(1, 4096 / (size + 1));
+    parallel_for(groups, grain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t g = begin; g < end; ++g) {
+        if (!overlaps(kept, size, lanes[g], threshold, found + g * kLanes)) continue;
+        for (std::int64_t i = g * kLanes; i < std::min(count, (g + 1) * kLanes); ++i) {
+          if (found[i] == kMaybe) found[i] = any_suppresses(boxes[i]);
+        }
+      }
+    });
+  }
+
+  std::int32_t any_suppresses(const Box& box) const {
+    for (std::int64_t k = 0; k < size; ++k) {
+      if (threshold.suppresses(kept[k], box)) return kSure;
+    }
+    return 0;
+  }
+
+  // Decides a block's boxes; writes the indices of those that stay.
+  void block(const Box* boxes, const std::uint64_t* keys, std::int64_t count, std::int32_t* to) {
+    Lanes lanes[kGroups];
+    alignas(64) std::int32_t found[kBlock] = {};
+    for (std::int64_t i = 0; i < kBlock; ++i) {
+      const Box& box = boxes[std::min(i, count - 1)];
+      Lanes& l = lanes[i / kLanes];
+      const std::int64_t at = i % kLanes;
+      l.x1[at] = box.x1, l.y1[at] = box.y1, l.x2[at] = box.x2, l.y2[at] = box.y2;
+      l.area[at] = box.area, l.group[at] = box.group;
+    }
+    against_kept(lanes, boxes, count, found);
+    for (std::int64_t i = 0; i < count && size < rows; ++i) {
+      if (found[i] != 0) continue;
+      to[size] = std::int32_t(index_of(keys[i]));
+      kept[size++] = boxes[i];
+      for (std::int64_t g = i / kLanes; g * kLanes < count; ++g) {
+        if (!overlaps(boxes + i, 1, lanes[g], threshold, found + g * kLanes)) continue;
+        for (std::int64_t j = g * kLanes; j < std::min(count, (g + 1) * kLanes); ++j) {
+          if (found[j] == kMaybe) found[j] = threshold.suppresses(boxes[i], boxes[j]) ? kSure : 0;
+        }
+      }
+    }
+  }
+};
+
+struct Nms {
+  Threshold threshold;
+  std::int64_t size, rows;
+  float least, side;
+  const float *boxes, *scores;
+  const std::int32_t *classes, *count;
+  std::int32_t *indices, *kept_count;
+  char* memory;
+  std::size_t own_bytes;
+
+  Box box(std::int64_t n, std::int64_t i) const {
+    const float* at = boxes + 4 * (n * size + i);
+    return {at[0], at[1], at[2], at[3], (at[2] - at[0]) * (at[3] - at[1]), classes[n * size + i]};
+  }
+
+  // Sort keys of the boxes that take part; returns how many.
+  std::int64_t candidates(std::int64_t n, std::uint64_t* keys) const {
+    std::int64_t found = 0;
+    for (std::int64_t i = 0; i < std::min<std::int64_t>(count[n], size); ++i) {
+      const float* at = boxes + 4 * (n * size + i);
+      const float score = scores[n * size + i];
+      keys[found] = sort_key(~ordered(score), i);
+      found += (score > least) & (at[2] - at[0] >= side) & (at[3] - at[1] >= side);
+    }
+    return found;
+  }
+
+  void image(std::int64_t n) const {
+    auto* keys = reinterpret_cast<std::uint64_t*>(memory + std::size_t(n) * own_bytes);
+    const std::int64_t total = candidates(n, keys);
+    const std::uint64_t* sorted = sort_keys(keys, keys + size, total);
+    Suppression kept{threshold, rows, reinterpret_cast<Box*>(keys + 2 * size)};
+    std::int32_t* to = indices + n * rows;
+    Box block[kBlock];
+    for (std::int64_t k = 0; k < total && kept.size < rows; k += kBlock) {
+      const std::int64_t here = std::min(kBlock, total - k);
+      for (std::int64_t i = 0; i < here; ++i) block[i] = box(n, index_of(sorted[k + i]));
+      kept.block(block, sorted + k, here, to);
+    }
+    std::fill(to + kept.size, to + rows, 0);
+    kept_count[n] = std::int32_t(kept.size);
+  }
+};
+
+// For each image: its sort keys twice, then the boxes that stay.
 std::size_t image_bytes(const Call& call) {
-  const std::size_t most = std::size_t(std::min(call.attrs.integer("rows"), call.in(0).dim(1)));
-  return (std::size_t(call.in(0).dim(1)) * 8 + (most + 16) * 6 * 4 + 63) / 64 * 64;
+  const std::int64_t size = call.in(0).dim(1);
+  const std::size_t most = std::size_t(std::min(call.attrs.integer("rows"), size));
+  return (std::size_t(size) * 16 + most * sizeof(Box) + 63) / 64 * 64;
 }
 
 std::size_t workspace_nms(const Call& call) {
@@ -81,43 +183,24 @@ std::size_t workspace_nms(const Call& call) {
 }
 
 Launch bind_nms(const Call& call) {
-  const std::int64_t images = call.in(0).dim(0), size = call.in(0).dim(1);
-  const std::int64_t rows = call.attrs.integer("rows");
-  const double threshold = call.attrs.real("iou_threshold");
-  const auto least = float(call.attrs.real("score_threshold"));
-  const auto side = float(call.attrs.real("min_size"));
-  const float *boxes = call.in(0).data<float>(), *scores = call.in(1).data<float>();
-  const auto* classes = call.in(2).data<std::int32_t>();
-  const auto* count = call.in(3).data<std::int32_t>();
-  auto* indices = call.out(0).data<std::int32_t>();
-  auto* kept_count = call.out(1).data<std::int32_t>();
-  char* memory = static_cast<char*>(call.workspace.pointer);
-  const std::size_t own_bytes = image_bytes(call);
+  const Nms nms{Threshold(call.attrs.real("iou_threshold")),
+                call.in(0).dim(1),
+                call.attrs.integer("rows"),
+                float(call.attrs.real("score_threshold")),
+                float(call.attrs.real("min_size")),
+                call.in(0).data<float>(),
+                call.in(1).data<float>(),
+                call.in(2).data<std::int32_t>(),
+                call.in(3).data<std::int32_t>(),
+                call.out(0).data<std::int32_t>(),
+                call.out(1).data<std::int32_t>(),
+                static_cast<char*>(call.workspace.pointer),
+                image_bytes(call)};
+  const std::int64_t images = call.in(0).dim(0);
   return [=](Stream&) {
-    parallel_each(images, [&](std::int64_t n) {
-      auto* keys = reinterpret_cast<std::uint64_t*>(memory + std::size_t(n) * own_bytes);
-      Kept kept(reinterpret_cast<char*>(keys + size), std::min(rows, size) + 16);
-      std::int64_t candidates = 0;
-      for (std::int64_t i = 0; i < std::min<std::int64_t>(count[n], size); ++i) {
-        const float* box = boxes + 4 * (n * size + i);
-        const float score = scores[n * size + i];
-        if (!(score > least && box[2] - box[0] >= side && box[3] - box[1] >= side)) continue;
-        keys[candidates++] = sort_key(score, i);
-      }
-      std::sort(keys, keys + candidates);
-      std::int32_t* to = indices + n * rows;
-      for (std::int64_t k = 0; k < candidates && kept.size < rows; ++k) {
-        const auto i = std::int64_t(keys[k] & 0xFFFFFFFFu);
-        const float* box = boxes + 4 * (n * size + i);
-        const float area = (box[2] - box[0]) * (box[3] - box[1]);
-        const std::int32_t c = classes[n * size + i];
-        if (kept.suppress(box, area, c, threshold)) continue;
-        to[kept.size] = std::int32_t(i);
-        kept.push(box, area, c);
-      }
-      std::fill(to + kept.size, to + rows, 0);
-      kept_count[n] = std::int32_t(kept.size);
-    });
+    if (images >= num_threads())
+      return parallel_each(images, [&](std::int64_t n) { nms.image(n); });
+    for (std::int64_t n = 0; n < images; ++n) nms.image(n);  // a thread team within each
   };
 }
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from megbrain_py.dtypes import Array
 from megbrain_py.graph import Var
-from megbrain_py.op_testing import Case, ErrorCase, normal
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, normal
 from megbrain_py.ops.optimizer.optimizer import AdamWUpdate, GradientStep, SgdUpdate
 
 _SHAPES: dict[str, tuple[int, ...]] = {
@@ -63,4 +63,12 @@ ERRORS = [
               "sgd_update: lr must be a scalar float32[], is float32[1]"),
     ErrorCase("gradient", _step, {"p": normal(3), "g": normal(4), **_scalars(lr=0.1, wd=0.0)},
               "gradient_step: gradient must be float32[3], is float32[4]"),
+]  # fmt: skip
+
+_WEIGHTS = (2048, 2048)
+BENCHMARKS = [
+    Benchmark("sgd", _sgd(False), lambda: {**_full(_WEIGHTS, "p", "g", "v"), **_SGD}),
+    Benchmark("adamw", _adamw, lambda: {**_full(_WEIGHTS, "p", "g", "m"),
+                                        "v": np.square(normal(*_WEIGHTS)),
+                                        **_scalars(lr=1e-2, wd=1e-2, t=10)}),
 ]  # fmt: skip

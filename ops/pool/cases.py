@@ -6,7 +6,7 @@ import numpy as np
 
 from megbrain_py import functional as F
 from megbrain_py.graph import Var
-from megbrain_py.op_testing import Case, ErrorCase, integers, normal
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, integers, normal
 from megbrain_py.ops.conv.geometry import padding4, pair
 from megbrain_py.ops.pool.maximum import MaxPool2d
 from megbrain_py.ops.pool.sizes import pooled_size
@@ -23,6 +23,7 @@ _WINDOWS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "ceil_dropped": ((1, 3, 5, 5), {"kernel": 2, "stride": 4, "padding": 1, "ceil_mode": True}),
     "whole": ((2, 130, 5, 4), {"kernel": (5, 4)}),
     "many_channels": ((1, 150, 4, 4), {"kernel": 2}),
+    "every_width": ((2, 64 + 16 + 3, 9, 7), {"kernel": 3, "stride": 2, "padding": 1}),
     "single": ((1, 1, 1, 1), {"kernel": 1}),
     "empty_batch": ((0, 4, 6, 6), {"kernel": 2}),
 }
@@ -99,4 +100,10 @@ ERRORS = [
            integers(1, 2, 5, 5)),
     _error("no bins", lambda x: F.adaptive_avg_pool2d(x, 0),
            "adaptive_avg_pool2d: there must be pixels: input (5, 5), output (0, 0)"),
+]  # fmt: skip
+
+BENCHMARKS = [
+    Benchmark("max_3x3", lambda x: F.max_pool2d(x, 3, 2, 1),
+              lambda: {"x": normal(16, 64, 112, 112)}, ("x",)),
+    Benchmark("average_all", F.global_avg_pool2d, lambda: {"x": normal(16, 2048, 7, 7)}, ("x",)),
 ]  # fmt: skip

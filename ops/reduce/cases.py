@@ -3,7 +3,7 @@
 import numpy as np
 
 from megbrain_py import functional as F
-from megbrain_py.op_testing import Case, ErrorCase, channels_last, integers, normal
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, channels_last, integers, normal
 
 _FLOAT = {"sum": F.sum, "mean": F.mean, "max": F.max, "min": F.min, "prod": F.prod}
 _AXES = {
@@ -120,6 +120,13 @@ CASES += [
         ("flat", None, normal(5, 9)),
         ("ties", 1, integers(9, 40, high=4)),
         ("int32", 1, integers(9, 40, high=4, dtype="int32")),
+        ("long", 1, integers(6, 500, high=90).astype(np.float32)),
+        ("late", 1, np.eye(4, 300, 260, dtype=np.float32)),
+        (
+            "late_nan",
+            1,
+            np.where(np.eye(4, 300, 140) + np.eye(4, 300, 290), np.nan, 1).astype(np.float32),
+        ),
         ("single", 0, normal(1)),
         ("empty", 1, normal(0, 4)),
     )
@@ -184,4 +191,11 @@ ERRORS = [
         {"x": normal(3)},
         "broadcast_to: shape (3,) does not broadcast to (3, 5)",
     ),
+]
+
+BENCHMARKS = [
+    Benchmark("sum_all", F.sum, lambda: {"x": normal(4096, 4096)}),
+    Benchmark("sum_rows", lambda x: F.sum(x, 1), lambda: {"x": normal(4096, 4096)}),
+    Benchmark("sum_columns", lambda x: F.sum(x, 0), lambda: {"x": normal(4096, 4096)}),
+    Benchmark("max_rows", lambda x: F.max(x, 1), lambda: {"x": normal(4096, 4096)}),
 ]

@@ -2,6 +2,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "mb/wrapping.h"
 #include "ops/reduce/reduction.h"
 
 namespace mb::MB_ISA {
@@ -16,9 +17,9 @@ struct Sum {
   using Block = T;
   using Total = TotalOf<T>;
   static Block start() { return 0; }
-  static Block step(Block a, T x) { return a + x; }
-  static Block merge(Block a, Block b) { return a + b; }
-  static Total join(Total a, Total b) { return a + b; }
+  static Block step(Block a, T x) { return Block(Wrapping<Block>(a) + Wrapping<Block>(x)); }
+  static Block merge(Block a, Block b) { return step(a, b); }
+  static Total join(Total a, Total b) { return Total(Wrapping<Total>(a) + Wrapping<Total>(b)); }
   static T finish(Total total, std::int64_t) { return T(total); }
 };
 
@@ -34,9 +35,9 @@ struct Product {
   using Block = TotalOf<T>;  // a product leaves float's range long before its precision
   using Total = TotalOf<T>;
   static Block start() { return 1; }
-  static Block step(Block a, T x) { return a * x; }
-  static Block merge(Block a, Block b) { return a * b; }
-  static Total join(Total a, Total b) { return a * b; }
+  static Block step(Block a, T x) { return join(a, Block(x)); }
+  static Block merge(Block a, Block b) { return join(a, b); }
+  static Total join(Total a, Total b) { return Total(Wrapping<Total>(a) * Wrapping<Total>(b)); }
   static T finish(Total total, std::int64_t) { return T(total); }
 };
 

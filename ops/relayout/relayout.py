@@ -1,4 +1,4 @@
-"""Relayout: the same value in another memory layout. Only passes/layout.py makes it."""
+"""The same value elsewhere: in another memory layout (passes/layout.py), or a copy (lower.py)."""
 
 from __future__ import annotations
 
@@ -22,6 +22,20 @@ class Relayout(Operator, kernel="relayout"):
 
     def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
         return [inputs[0].layout], [self.to]
+
+    def reference(self, x: Array) -> Array:
+        return x
+
+
+@dataclass(frozen=True)
+class Copy(Operator, kernel="copy"):
+    """x as it is. Lowering writes its instructions; no graph has such a node."""
+
+    def infer(self, x: TensorType) -> TensorType:
+        return x
+
+    def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
+        return [inputs[0].layout], [inputs[0].layout]
 
     def reference(self, x: Array) -> Array:
         return x

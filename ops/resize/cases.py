@@ -3,7 +3,7 @@
 from typing import Any
 
 from megbrain_py import functional as F
-from megbrain_py.op_testing import Case, ErrorCase, integers, normal
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, integers, normal
 
 _SHAPES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "double": ((2, 16, 5, 7), {"scale": 2}),
@@ -54,4 +54,10 @@ ERRORS = [
               "resize: there must be pixels: input (3, 3), output (0, 0)"),
     ErrorCase("integers", lambda x: F.resize(x, 3), {"x": integers(1, 2, 3, 3)},
               "resize: x must be float, is int64"),
+]  # fmt: skip
+
+BENCHMARKS = [  # of the feature pyramid
+    Benchmark(mode, lambda x, m=mode: F.resize(x, scale=2.0, mode=m),
+              lambda: {"x": normal(2, 256, 64, 64)}, ("x",))
+    for mode in ("nearest", "bilinear")
 ]  # fmt: skip

@@ -7,7 +7,7 @@ import numpy as np
 from megbrain_py import functional as F
 from megbrain_py.dtypes import Array
 from megbrain_py.graph import Var
-from megbrain_py.op_testing import Case, ErrorCase, integers, normal
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, integers, normal
 
 
 def boxes(images: int, rows: int, size: float, seed: int = 0) -> Array:
@@ -45,6 +45,7 @@ def _case(name: str, inputs: dict[str, Array], **options: object) -> Case:
 _THREE = [(32, 24), (16, 12), (8, 6)]
 CASES = [
     _case("three_levels", _inputs(2, 5, 19, _THREE, [5, 3]), canonical_scale=56),
+    _case("every_width", _inputs(1, 4, 64 + 16 + 3, _THREE, [4]), canonical_scale=56),
     _case("wide_channels", _inputs(1, 6, 64, _THREE, [6]), canonical_scale=56),
     _case("aligned", _inputs(2, 4, 5, _THREE, [4, 4]), canonical_scale=56, aligned=True),
     _case("adaptive", _inputs(2, 4, 5, _THREE, [2, 4]), canonical_scale=56, sampling_ratio=0),
@@ -77,3 +78,11 @@ ERRORS = [
     _error("rois", "roi_align: rois must be [1, R, 4]", (0.25,), rois=normal(3, 4)),
     _error("count", "roi_align: count must be int32[1]", (0.25,), count=integers(1)),
 ]
+
+BENCHMARKS = [
+    Benchmark("one_map", _pool((0.25,), 7),  # type: ignore[arg-type]
+              lambda: _inputs(1, 512, 256, [(128, 128)], [512]), ("p0",)),
+    Benchmark("pyramid", _pool((0.25, 0.125, 0.0625, 0.03125), 7),  # type: ignore[arg-type]
+              lambda: _inputs(2, 512, 256, [(128, 128), (64, 64), (32, 32), (16, 16)], [512, 512]),
+              ("p0", "p1", "p2", "p3")),
+]  # fmt: skip

@@ -84,6 +84,7 @@ struct Pooling {
     if (grid <= 0) {  // a box without an end, or that is not a number, reads nothing
       grid = std::abs(length) < 1e9 ? std::max<std::int64_t>(0, std::int64_t(std::ceil(bin))) : 0;
     }
+    const double share = 1.0 / double(grid);
     for (std::int64_t b = 0; b < bins[axis]; ++b) {
       taps.count[b] = 0;
       for (std::int64_t i = 0; i < grid; ++i) {
@@ -92,8 +93,8 @@ struct Pooling {
         at = std::min(std::max(at, 0.0), double(pixels - 1));
         const std::int64_t left = std::int64_t(at);
         const double part = at - double(left);
-        taps.add(b, left, (1 - part) / double(grid));
-        if (left + 1 < pixels) taps.add(b, left + 1, part / double(grid));
+        taps.add(b, left, (1 - part) * share);
+        if (left + 1 < pixels) taps.add(b, left + 1, part * share);
       }
     }
   }

@@ -5,6 +5,8 @@
 namespace mb::MB_ISA {
 namespace {
 
+constexpr std::int64_t kChunk = 256;  // candidates whose random numbers are drawn together
+
 struct Candidate {
   std::uint64_t priority;
   std::int64_t index;
@@ -62,10 +64,17 @@ Launch bind_sample(const Call& call) {
       Heap positive{memory + n * 2 * rows, most}, negative{memory + (n * 2 + 1) * rows, rows};
       const std::int32_t* row = matches + n * size;
       const auto own = std::uint64_t(key[n % keys]);
-      for (std::int64_t i = 0; i < size; ++i) {
-        if (row[i] < -1) continue;
-        Heap& heap = row[i] >= 0 ? positive : negative;
-        heap.offer({random_bits(own, salt, std::uint64_t(i)), i});
+      std::uint64_t priorities[kChunk];
+      for (std::int64_t first = 0; first < size; first += kChunk) {
+        const std::int64_t count = std::min(kChunk, size - first);
+#pragma omp simd
+        for (std::int64_t i = 0; i < count; ++i) {
+          priorities[i] = random_bits(own, salt, std::uint64_t(first + i));
+        }
+        for (std::int64_t i = 0; i < count; ++i) {
+          const std::int32_t match = row[first + i];
+          if (match >= -1) (match >= 0 ? positive : negative).offer({priorities[i], first + i});
+        }
       }
       std::int32_t* to = indices + n * rows;
       const std::int64_t first = positive.write(most, to);

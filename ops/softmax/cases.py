@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from megbrain_py import functional as F
-from megbrain_py.op_testing import Case, ErrorCase, integers, normal
+from megbrain_py.autodiff import gradients
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, integers, normal
 
 _SHAPES = {
     "row": ((3, 17), -1),
@@ -31,10 +32,24 @@ CASES += [
     for name, f in {"softmax": F.softmax, "log_softmax": F.log_softmax}.items()
     for axis in (0, 1)
 ]  # fmt: skip
+# the gradients as operators, so that their own gradients are checked too
+CASES += [
+    Case(f"{name}_grad_{axis}",
+         lambda x, dy, f=f, axis=axis: gradients(F.sum(f(x, axis) * dy), [x]),
+         {"x": normal(3, 5, 4), "dy": normal(3, 5, 4, seed=1)})
+    for name, f in {"softmax": F.softmax, "log_softmax": F.log_softmax}.items()
+    for axis in (1, 2)
+]  # fmt: skip
 
 ERRORS = [
     ErrorCase("axis", lambda x: F.softmax(x, 2), {"x": normal(3, 4)},
               "softmax: axis must be in [-2, 2), is 2"),
     ErrorCase("integers", F.log_softmax, {"x": integers(3, 4)},
               "log_softmax: x must be a float tensor, is int64[3,4]"),
+]  # fmt: skip
+
+BENCHMARKS = [
+    Benchmark("rows", F.softmax, lambda: {"x": normal(4096, 1000)}, ("x",)),
+    Benchmark("channels", lambda x: F.log_softmax(x, 1), lambda: {"x": normal(16, 81, 64, 64)},
+              ("x",)),
 ]  # fmt: skip

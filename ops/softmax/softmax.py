@@ -11,6 +11,9 @@ import numpy as np
 from megbrain_py.dtypes import Array, TensorType
 from megbrain_py.errors import GraphError, require
 from megbrain_py.node import Node, Operator, Var, describe, user_origin
+from megbrain_py.ops.binary import mul, sub
+from megbrain_py.ops.reduce import sum
+from megbrain_py.ops.unary import exp, neg
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,10 @@ class AlongAxis(Operator):
         self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
     ) -> Sequence[tuple[int, int]]:
         return [(0, i) for i in range(len(inputs))]
+
+    def total(self, x: Var) -> Var:
+        """The sum along the axis, which stays with length 1."""
+        return sum(x, self.axis, keepdims=True)
 
 
 class Softmax(AlongAxis, kernel="softmax"):
@@ -55,6 +62,12 @@ class LogSoftmax(AlongAxis, kernel="log_softmax"):
 class SoftmaxGrad(AlongAxis, kernel="softmax_grad"):
     """y (dy - sum of y dy)"""
 
+    def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
+        (y, inner), outer = node.inputs, dy[0]
+        change = sub(mul(outer, sub(inner, self.total(mul(y, inner)))),
+                     mul(inner, self.total(mul(y, outer))))  # fmt: skip
+        return [change, SoftmaxGrad(self.axis)(y, outer)]
+
     def reference(self, y: Array, dy: Array) -> Array:
         dx: Array = y * (dy - (y * dy).sum(axis=self.axis, keepdims=True))
         return dx
@@ -62,6 +75,11 @@ class SoftmaxGrad(AlongAxis, kernel="softmax_grad"):
 
 class LogSoftmaxGrad(AlongAxis, kernel="log_softmax_grad"):
     """dy - exp(y) sum of dy"""
+
+    def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
+        (y, inner), outer = node.inputs, dy[0]
+        weighted = mul(exp(y), outer)
+        return [neg(mul(weighted, self.total(inner))), sub(outer, self.total(weighted))]
 
     def reference(self, y: Array, dy: Array) -> Array:
         dx: Array = dy - np.exp(y) * dy.sum(axis=self.axis, keepdims=True)

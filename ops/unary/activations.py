@@ -96,6 +96,9 @@ class LeakyRelu(Unary, kernel="leaky_relu"):
         require(self.slope >= 0, f"slope must not be negative, is {self.slope}")
         return super().infer(x)
 
+    def step_values(self) -> Sequence[float]:
+        return (self.slope,)
+
     def derivative(self, x: Var, y: Var, dy: Var) -> Var:
         result: Var = LeakyReluGrad(self.slope)(y, dy)
         return result
@@ -109,6 +112,9 @@ class LeakyReluGrad(ActivationGrad, kernel="leaky_relu_grad"):
     """dy where the output y > 0, else slope * dy."""
 
     slope: float
+
+    def step_values(self) -> Sequence[float]:
+        return (self.slope,)
 
     def reference(self, y: Array, dy: Array) -> Array:
         return np.where(y > 0, dy, dy.dtype.type(self.slope) * dy)

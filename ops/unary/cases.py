@@ -7,7 +7,7 @@ import numpy as np
 from megbrain_py import functional as F
 from megbrain_py.autodiff import gradients
 from megbrain_py.graph import Var
-from megbrain_py.op_testing import Case, ErrorCase, integers, normal
+from megbrain_py.op_testing import Benchmark, Case, ErrorCase, integers, normal
 
 _SMOOTH = {
     "exp": F.exp, "neg": F.neg, "square": F.square, "erf": F.erf, "sigmoid": F.sigmoid,
@@ -88,6 +88,10 @@ CASES += [
     for name, f in _SMOOTH.items()
     if name in ("exp", "square", "erf", "sigmoid", "tanh", "silu", "gelu", "softplus")
 ]
+CASES += [
+    Case(f"{f.__name__}_wraps", f, {"x": np.array([-(2**31), -1, 2, 2**31 - 1], "int32")}, grad=())
+    for f in (F.abs, F.neg, F.square)
+]
 
 ERRORS = [
     ErrorCase("integers", F.exp, {"x": integers(3)}, "exp: x must be float32, float64, is int64"),
@@ -97,3 +101,8 @@ ERRORS = [
     ErrorCase("slope", lambda x: F.leaky_relu(x, -1), {"x": normal(3)},
               "leaky_relu: slope must not be negative"),
 ]  # fmt: skip
+
+BENCHMARKS = [
+    Benchmark(f.__name__, f, lambda: {"x": normal(16, 256, 56, 56)}, ("x",))
+    for f in (F.relu, F.exp, F.tanh, F.gelu, F.sigmoid)
+]

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "mb/math.h"
+#include "mb/wrapping.h"
 
 namespace mb::MB_ISA {
 
@@ -53,13 +54,14 @@ struct LogicalNot {
 struct Abs {
   template <typename T>
   T operator()(T x) const {
-    return std::abs(x);
+    if constexpr (std::is_integral_v<T>) return x < 0 ? T(-Wrapping<T>(x)) : x;
+    return T(std::abs(x));
   }
 };
 struct Neg {
   template <typename T>
   T operator()(T x) const {
-    return -x;
+    return T(-Wrapping<T>(x));
   }
 };
 struct Sign {
@@ -71,7 +73,7 @@ struct Sign {
 struct Square {
   template <typename T>
   T operator()(T x) const {
-    return x * x;
+    return T(Wrapping<T>(x) * Wrapping<T>(x));
   }
 };
 struct Relu {

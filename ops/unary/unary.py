@@ -182,6 +182,10 @@ class Clip(Unary, kernel="clip"):
         require(whole, f"bounds {bounds} of {x.dtype} must be whole numbers")
         return super().infer(x)
 
+    def step_values(self) -> Sequence[float]:
+        low = -math.inf if self.low is None else self.low
+        return low, math.inf if self.high is None else self.high
+
     def derivative(self, x: Var, y: Var, dy: Var) -> Var:
         if self.low is None and self.high is None:
             return dy

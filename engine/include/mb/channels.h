@@ -110,9 +110,16 @@ inline void moments_of_plane(const float* x, std::int64_t n, float* mean, float*
   *m2 = squares;
 }
 
+// What block_sums takes of dy: all of it, or what a mask (x, dy, channel) lets through.
+struct All {
+  float operator()(float, float dy, std::int64_t) const { return dy; }
+};
+
 // Sums of dy and of dy (x - mean) for each channel over `rows` rows.
-inline void sums_of_rows(const float* x, const float* dy, const float* mean, std::int64_t rows,
-                         std::int64_t channels, float* sum, float* product) {
+template <typename Mask>
+[[gnu::flatten]] void sums_of_rows(const float* x, const float* dy, const float* mean,
+                                   std::int64_t rows, std::int64_t channels, float* sum,
+                                   float* product, const Mask& mask) {
   std::fill(sum, sum + channels, 0.0f);
   std::fill(product, product + channels, 0.0f);
   const std::int64_t pairs = channels <= kWideRow ? rows / 2 : 0;
@@ -124,8 +131,9 @@ inline void sums_of_rows(const float* x, const float* dy, const float* mean, std
 #pragma omp simd
     for (std::int64_t i = 0; i < channels; ++i) {
       const float m = mean[i];
-      sum[i] += g0[i] + g1[i];
-      product[i] += g0[i] * (x0[i] - m) + g1[i] * (x1[i] - m);
+      const float a = mask(x0[i], g0[i], i), b = mask(x1[i], g1[i], i);
+      sum[i] += a + b;
+      product[i] += a * (x0[i] - m) + b * (x1[i] - m);
     }
   }
   for (std::int64_t r = 2 * pairs; r < rows; ++r) {
@@ -133,19 +141,23 @@ inline void sums_of_rows(const float* x, const float* dy, const float* mean, std
     const float* g0 = dy + r * channels;
 #pragma omp simd
     for (std::int64_t i = 0; i < channels; ++i) {
-      sum[i] += g0[i];
-      product[i] += g0[i] * (x0[i] - mean[i]);
+      const float a = mask(x0[i], g0[i], i);
+      sum[i] += a;
+      product[i] += a * (x0[i] - mean[i]);
     }
   }
 }
 
-inline void sums_of_plane(const float* x, const float* dy, float mean, std::int64_t n, float* sum,
-                          float* product) {
+template <typename Mask>
+[[gnu::flatten]] void sums_of_plane(const float* x, const float* dy, float mean, std::int64_t n,
+                                    float* sum, float* product, const Mask& mask,
+                                    std::int64_t channel) {
   float s = 0.0f, p = 0.0f;
 #pragma omp simd reduction(+ : s, p)
   for (std::int64_t i = 0; i < n; ++i) {
-    s += dy[i];
-    p += dy[i] * (x[i] - mean);
+    const float a = mask(x[i], dy[i], channel);
+    s += a;
+    p += a * (x[i] - mean);
   }
   *sum = s;
   *product = p;
@@ -174,20 +186,21 @@ inline void block_moments(const Channels& view, const float* x, float* partial) 
   });
 }
 
-inline void block_sums(const Channels& view, const float* x, const float* dy, const float* mean,
-                       float* partial) {
+template <typename Mask = All>
+void block_sums(const Channels& view, const float* x, const float* dy, const float* mean,
+                float* partial, const Mask& mask = {}) {
   const std::int64_t channels = view.channels;
   parallel_for(view.blocks(), view.grain(), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b) {
       float* sum = partial + 2 * b * channels;
       if (view.inner == 1) {
         const std::int64_t at = b * view.block_rows() * channels;
-        sums_of_rows(x + at, dy + at, mean, view.rows_of(b), channels, sum, sum + channels);
+        sums_of_rows(x + at, dy + at, mean, view.rows_of(b), channels, sum, sum + channels, mask);
         continue;
       }
       for (std::int64_t c = 0; c < channels; ++c) {
         const std::int64_t at = (b * channels + c) * view.inner;
-        sums_of_plane(x + at, dy + at, mean[c], view.inner, sum + c, sum + channels + c);
+        sums_of_plane(x + at, dy + at, mean[c], view.inner, sum + c, sum + channels + c, mask, c);
       }
     }
   });

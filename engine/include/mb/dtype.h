@@ -1,6 +1,7 @@
 // Element types: the same names as megbrain_py/dtypes.py.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -24,8 +25,11 @@ constexpr std::size_t size_of(DType dtype) {
   return 0;
 }
 
+inline constexpr std::array<std::string_view, 6> kDTypeNames{"float32", "float64", "int32",
+                                                             "int64",   "uint8",   "bool"};
+
+constexpr std::string_view name_of(DType dtype) { return kDTypeNames[std::size_t(dtype)]; }
 DType dtype_from_name(std::string_view name);  // throws Error for an unknown name
-std::string_view name_of(DType dtype);
 
 template <typename T>
 struct DTypeOf;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -38,9 +39,20 @@ struct StateBlock {
   std::size_t bytes = 0;
 };
 
+// Sees a run from outside: called before and after each instruction, by its index.
+struct Observer {
+  std::function<void(std::size_t)> before, after;
+};
+
 struct RunOptions {
   bool poison = false;   // fill memory with NaN before it is written: finds reads of garbage
   bool profile = false;  // time every instruction
+  const Observer* observer = nullptr;
+};
+
+// When an instruction ran, in seconds of the monotonic clock (Python's time.perf_counter).
+struct Interval {
+  double start = 0, end = 0;
 };
 
 class Executable {
@@ -52,7 +64,8 @@ class Executable {
   void run(const std::map<std::string, Tensor>& feeds, const std::map<std::string, Tensor>& fetches,
            const RunOptions& options);
 
-  const std::vector<double>& seconds() const { return seconds_; }  // of the last profiled run
+  std::vector<Interval> times() const;  // of the last profiled run; waits for one that runs
+  const Tensor& slot(std::size_t number) const;  // its type and place
 
  private:
   struct Step {
@@ -61,9 +74,12 @@ class Executable {
     std::vector<Tensor> fresh;  // outputs and workspace that overlap no input: may be poisoned
   };
 
+  void launch(std::size_t index, Stream& stream, const RunOptions& options);
+
+  std::vector<Tensor> slots_;
   std::map<std::string, Tensor> feeds_, fetches_;
   std::vector<Step> steps_;
-  std::vector<double> seconds_;
+  std::vector<Interval> times_;
   std::size_t scratch_bytes_ = 0;
 };
 

@@ -1,6 +1,10 @@
 // Runs of oneDNN primitives over fixed addresses, with all their scratch memory in the workspace.
 #pragma once
 
+#if !__has_include(<dnnl.hpp>)
+#error "mb/onednn.h is for rooms inside the tree: oneDNN's headers are not shipped with the package"
+#endif
+
 #include <cstring>
 #include <dnnl.hpp>
 #include <memory>

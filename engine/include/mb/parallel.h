@@ -7,6 +7,10 @@
 #include <atomic>
 #include <cstdint>
 #include <exception>
+#ifdef MB_PLAIN_THREADS
+#include <thread>
+#include <vector>
+#endif
 
 namespace mb {
 
@@ -33,6 +37,20 @@ class FirstError {
   std::exception_ptr error_;
 };
 
+// Calls work(rank, size) on every thread of a team of at most `most`; `work` must not throw.
+template <typename Work>
+void run_team(int most, const Work& work) {
+#ifdef MB_PLAIN_THREADS  // ThreadSanitizer cannot see how GNU OpenMP's threads wait for each other
+  std::vector<std::thread> others;
+  for (int rank = 1; rank < most; ++rank) others.emplace_back([&, rank] { work(rank, most); });
+  work(0, most);
+  for (std::thread& other : others) other.join();
+#else
+#pragma omp parallel num_threads(most)
+  work(omp_get_thread_num(), omp_get_num_threads());
+#endif
+}
+
 // Calls body(begin, end) on disjoint pieces that cover [0, n). A piece holds at least `grain`
 // items, so small work stays on one thread. Pieces depend only on n, grain and the thread count:
 // results are the same in every run. An exception of any piece reaches the caller.
@@ -46,14 +64,11 @@ void parallel_for(std::int64_t n, std::int64_t grain, const Body& body) {
     return;
   }
   FirstError error;
-#pragma omp parallel num_threads(int(wanted))
-  {
-    const std::int64_t team = omp_get_num_threads();
-    const std::int64_t rank = omp_get_thread_num();
+  run_team(int(wanted), [&](std::int64_t rank, std::int64_t team) {
     const std::int64_t begin = n * rank / team;
     const std::int64_t end = n * (rank + 1) / team;
     if (begin < end) error.guard([&] { body(begin, end); });
-  }
+  });
   error.rethrow();
 }
 
@@ -66,8 +81,10 @@ void parallel_each(std::int64_t n, const Body& body) {
     return;
   }
   FirstError error;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(team)
-  for (std::int64_t i = 0; i < n; ++i) error.guard([&] { body(i); });
+  std::atomic<std::int64_t> next = 0;
+  run_team(team, [&](int, int) {
+    for (std::int64_t i = next++; i < n; i = next++) error.guard([&] { body(i); });
+  });
   error.rethrow();
 }
 

@@ -9,6 +9,11 @@
 
 namespace mb {
 
+// Adds the kernels of a library that was opened while the program runs: all, or none with an Error
+// when a name exists. `library` names them in messages.
+void add_kernels(const Registration* const* begin, const Registration* const* end,
+                 std::string_view library);
+
 const Kernel& find_kernel(std::string_view name, Device device);  // throws Error when absent
 std::vector<std::string> kernel_names(Device device);
 

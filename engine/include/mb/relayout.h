@@ -5,10 +5,10 @@
 
 #include "mb/parallel.h"
 #include "mb/tensor.h"
+#include "mb/tiles.h"
 
 namespace mb::MB_ISA {
 
-// 16 x 16 tiles stay in the first cache on both sides.
 template <typename T>
 void relayout_typed(const Tensor& source, const Tensor& destination) {
   const std::int64_t batch = source.dim(0), channels = source.dim(1);
@@ -17,26 +17,18 @@ void relayout_typed(const Tensor& source, const Tensor& destination) {
   const T* from = static_cast<const T*>(source.pointer);
   T* to = static_cast<T*>(destination.pointer);
   // Split pixels as well as the batch, so that one large image uses all threads.
-  constexpr std::int64_t kStrip = 4096;
+  constexpr std::int64_t kStrip = 64;
   const std::int64_t strips = (pixels + kStrip - 1) / kStrip;
-  parallel_for(batch * strips, 1, [&](std::int64_t begin, std::int64_t end) {
+  const std::int64_t grain = std::max<std::int64_t>(1, 16384 / (kStrip * channels + 1));
+  parallel_for(batch * strips, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t item = begin; item < end; ++item) {
       const T* f = from + item / strips * channels * pixels;
       T* t = to + item / strips * channels * pixels;
-      const std::int64_t p0 = item % strips * kStrip, p1 = std::min(pixels, p0 + kStrip);
-      constexpr std::int64_t kTile = 16;
-      for (std::int64_t p = p0; p < p1; p += kTile) {
-        const std::int64_t p_end = std::min(p1, p + kTile);
-        for (std::int64_t c = 0; c < channels; c += kTile) {
-          const std::int64_t c_end = std::min(channels, c + kTile);
-          if (to_channels_last) {
-            for (std::int64_t i = p; i < p_end; ++i)
-              for (std::int64_t j = c; j < c_end; ++j) t[i * channels + j] = f[j * pixels + i];
-          } else {
-            for (std::int64_t j = c; j < c_end; ++j)
-              for (std::int64_t i = p; i < p_end; ++i) t[j * pixels + i] = f[i * channels + j];
-          }
-        }
+      const std::int64_t p = item % strips * kStrip, n = std::min(kStrip, pixels - p);
+      if (to_channels_last) {
+        transpose_strip(t + p * channels, channels, f + p, pixels, n, channels);
+      } else {
+        transpose_strip(t + p, pixels, f + p * channels, channels, channels, n);
       }
     }
   });

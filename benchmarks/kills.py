@@ -1,0 +1,121 @@
+"""A detector training, killed (-9) at random moments and resumed, must end with the same bits."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from megbrain_py.data.digit_scenes import make_digit_scenes
+from megbrain_py.training import checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+SEED = 0
+STEPS = 30
+CHECKPOINT_EVERY = 5
+INSIDE_A_WRITE = 0.3  # this share of the kills waits for a checkpoint that is being written
+AGAIN = 0.3  # this share of the resumed runs is killed too, and so on
+SETTINGS = [  # small pictures, every augmentation, a loader that works ahead
+    f"steps={STEPS}", f"checkpoint_every={CHECKPOINT_EVERY}", "keep=3", "batch_size=4",
+    "data.short_side=64", "data.long_side=64", "data.scale_jitter=0.75,1.25", "data.flip=0.5",
+    "data.brightness=0.3", "data.contrast=0.3", "data.saturation=0.3", "data.workers=2",
+    "val_loss_images=0",
+]  # fmt: skip
+
+
+class Run:
+    """A short training on digit scenes in a folder of its own."""
+
+    def __init__(self, annotations: Path, folder: Path) -> None:
+        self.annotations = annotations
+        self.folder = folder
+        self.checkpoints = folder / "checkpoints"
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """From the beginning, or from the newest checkpoint."""
+        if (self.folder / "config.toml").exists():
+            words = ["--resume", str(self.folder)]
+        else:
+            own = [f"data.train={self.annotations}", "data.val=", f"output={self.folder}"]
+            words = ["examples/demo.toml", *own, *SETTINGS]
+        command = [sys.executable, "-m", "megbrain_py", "train", *words]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+
+    def finish(self) -> checkpoint.Checkpoint:
+        """To the end; the last checkpoint."""
+        code = self.start().wait()
+        if code != 0:
+            raise SystemExit(f"kills: a training in {self.folder} ended with {code}")
+        return checkpoint.load(checkpoint.path_of(self.checkpoints, STEPS))
+
+    def kill_after(self, seconds: float) -> str | None:
+        """kill -9 after some seconds; says what was there, None when the run was faster."""
+        process = self.start()
+        try:
+            process.wait(seconds)
+            return None
+        except subprocess.TimeoutExpired:
+            _kill(process)
+        return f"after {seconds:.1f} s, {len(checkpoint.files(self.checkpoints))} checkpoints"
+
+    def kill_while_writing(self, write: int) -> str | None:
+        """kill -9 while a later checkpoint is written; None when there was none to catch."""
+        process = self.start()
+        seen: set[Path] = set()
+        while process.poll() is None and len(seen) <= write:
+            seen.update(self.checkpoints.glob(".step_*"))
+        _kill(process)
+        half = [file.stat().st_size for file in self.checkpoints.glob(".step_*")]
+        return f"inside a checkpoint write, {half[0]:,} bytes written" if half else None
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def _difference(a: checkpoint.Checkpoint, b: checkpoint.Checkpoint) -> str:
+    """The first array of model and optimiser that is not bit-equal; empty when there is none."""
+    for old, new in ((a.model, b.model), (a.optimizer, b.optimizer)):
+        if set(old) != set(new):
+            return "other names"
+        for name in old:
+            if old[name].tobytes() != new[name].tobytes():
+                return name
+    return ""
+
+
+def kills(folder: Path, count: int = 10) -> bool:
+    """`count` kills at random moments; resumed runs are killed again; all must end bit-equal."""
+    annotations, _ = make_digit_scenes(folder / "data", 100, 0, seed=0)
+    start = time.perf_counter()
+    whole = Run(annotations, folder / "whole").finish()
+    took = time.perf_counter() - start
+    print(f"kills: the uninterrupted training took {took:.1f} s", flush=True)
+    rng = np.random.default_rng(SEED)
+    done = inside = runs = 0
+    good = True
+    while done < count:
+        run = Run(annotations, folder / f"run{runs}")
+        runs += 1
+        moments: list[str] = []
+        while done < count and (not moments or rng.random() < AGAIN):
+            writing = rng.random() < INSIDE_A_WRITE
+            moment = rng.uniform(0.1, 1.0) * took
+            which = int(rng.integers(STEPS // CHECKPOINT_EVERY))
+            what = run.kill_while_writing(which) if writing else run.kill_after(moment)
+            if what is None:  # the run came to its end, or the write did
+                break
+            moments.append(what)
+            done += 1
+            inside += writing
+        different = _difference(run.finish(), whole)
+        good = good and not different
+        verdict = f"DIFFERENT in {different}" if different else "bit-equal"
+        print(f"kills: {done}: {', then '.join(moments) or 'missed'}: {verdict}", flush=True)
+    print(f"kills: {done} in {runs} trainings, {inside} inside a checkpoint write")
+    return good and inside * 5 >= count

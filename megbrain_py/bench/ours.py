@@ -1,0 +1,123 @@
+"""Our side of the comparisons; torch_peer.py does the same work with torch.
+
+A workload builds its model, calls `built`, and returns its step and facts about it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+
+import megbrain_py as mb
+from megbrain_py import functional as F
+from megbrain_py import nn, optim
+from megbrain_py.bench import inputs
+from megbrain_py.models.resnet import resnet
+from megbrain_py.training.detector import Detecting, make_model
+from megbrain_py.training.step import TrainStep
+
+Built: TypeAlias = Callable[[], object]
+Workload: TypeAlias = tuple[Callable[[], object], dict[str, Any]]
+
+MOMENTUM, DECAY, RATE = 0.9, 1e-4, 0.001
+
+
+def resnet50(built: Built, batch: int, size: int) -> Workload:
+    """An SGD step of ResNet-50."""
+    pictures, labels = inputs.classification(batch, size)
+    model = resnet("resnet50")
+    built()
+    start = time.perf_counter()
+    x = mb.placeholder("x", pictures.shape)
+    y = mb.placeholder("y", labels.shape, "int64")
+    rate = mb.placeholder("rate", ())
+    with nn.train_mode() as statistics:
+        loss = F.cross_entropy(model(x), y)
+    sgd = optim.SGD(model.parameters(), momentum=MOMENTUM, weight_decay=DECAY)
+    step = mb.compile({"loss": loss}, updates={**statistics, **sgd.updates(loss, rate)})
+    facts = _facts(step, start)
+    return lambda: step(x=pictures, y=labels, rate=RATE), facts
+
+
+def _facts(function: mb.Function, start: float) -> dict[str, Any]:
+    return {
+        "compile_seconds": time.perf_counter() - start,
+        "planned_bytes": function.peak_bytes,
+        "instructions": len(function.plan.instructions),
+    }
+
+
+def detector(built: Built, batch: int, size: int, boxes: int, preset: str = "r50_fpn") -> Workload:
+    """An SGD step of Faster R-CNN."""
+    fed = inputs.detection(batch, size, boxes)
+    model = make_model(preset, {}, inputs.CLASSES, seed=0)
+    built()
+    start = time.perf_counter()
+    sgd = optim.SGD(model.parameters(), momentum=MOMENTUM, weight_decay=DECAY)
+    step = TrainStep(model, sgd)
+    step(fed, 0, 0, RATE)
+    compiled = time.perf_counter()  # and made the first step
+    step(fed, 0, 0, RATE)
+    facts = {
+        "compile_seconds": (compiled - start) - (time.perf_counter() - compiled),
+        "planned_bytes": step.peak_bytes,
+    }
+    return lambda: step(fed, 0, 0, RATE), facts
+
+
+def detect(built: Built, size: int, preset: str = "r50_fpn") -> Workload:
+    """Faster R-CNN finds objects in one picture."""
+    fed = inputs.detection(1, size, 0)
+    model = make_model(preset, {}, inputs.CLASSES, seed=0)
+    built()
+    start = time.perf_counter()
+    detecting = Detecting(model)
+    detecting(fed)
+    compiled = time.perf_counter()  # and made the first run
+    detecting(fed)
+    facts = {"compile_seconds": (compiled - start) - (time.perf_counter() - compiled)}
+    return lambda: detecting(fed), facts
+
+
+def roi_align(built: Built, rois: int, channels: int, side: int) -> Workload:
+    """Forward and backward; values are resident as torch's are: parameters in rows layout."""
+    case = inputs.roi_align(rois, channels, side)
+    x = mb.Parameter(case.features, name="x")
+    dy = mb.Parameter(case.gradient, name="dy")
+    y, dx = (mb.Parameter(np.zeros_like(a), name="to") for a in (case.gradient, case.features))
+    built()
+    start = time.perf_counter()
+    boxes = mb.placeholder("boxes", (1, rois, 4))
+    count = mb.constant(np.array([rois], np.int32))
+    pooled = F.roi_align([x], boxes, count, 7, [case.scale], sampling_ratio=2)
+    (gradient,) = mb.gradients(F.sum(pooled * dy), [x])
+    step = mb.compile({}, updates={y: pooled, dx: gradient})
+    fed = case.boxes[None]
+    return lambda: step(boxes=fed), _facts(step, start)
+
+
+def nms(built: Built, boxes: int) -> Workload:
+    """Which of many random boxes stay."""
+    fed, scores = inputs.nms(boxes)
+    built()
+    start = time.perf_counter()
+    index, count = F.nms(
+        mb.placeholder("boxes", (1, boxes, 4)), mb.placeholder("scores", (1, boxes)),
+        rows=boxes, iou_threshold=inputs.NMS_IOU,
+    )  # fmt: skip
+    step = mb.compile({"index": index, "count": count})
+    facts = _facts(step, start)
+    kept = int(step(boxes=fed[None], scores=scores[None])["count"][0])
+    return lambda: step(boxes=fed[None], scores=scores[None]), {**facts, "kept": kept}
+
+
+WORKLOADS: Mapping[str, Callable[..., Workload]] = {
+    "resnet50": resnet50,
+    "detector": detector,
+    "detect": detect,
+    "roi_align": roi_align,
+    "nms": nms,
+}

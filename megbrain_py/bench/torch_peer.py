@@ -1,0 +1,134 @@
+"""torch's side of the comparisons: the only file that knows torch, run by worker.py alone.
+
+Each workload does what the one of the same name in ours.py does, on the same numbers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+# Beside this file; in the peer's process there is no package.
+inputs: Any = importlib.import_module("inputs")
+
+MOMENTUM, DECAY, RATE = 0.9, 1e-4, 0.001
+Workload = tuple[Callable[[], object], dict[str, Any]]
+
+
+def resnet50(built: Any, batch: int, size: int, compile: bool = False) -> Workload:
+    """An SGD step of ResNet-50, channels_last, eager unless `compile`."""
+    torch: Any = importlib.import_module("torch")
+    torchvision: Any = importlib.import_module("torchvision")
+    last = torch.channels_last
+    pictures, labels = inputs.classification(batch, size)
+    model = torchvision.models.resnet50().to(memory_format=last)
+    x = torch.from_numpy(pictures).contiguous(memory_format=last)
+    y = torch.from_numpy(labels)
+    built()
+    sgd = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
+    forward = torch.compile(model) if compile else model
+
+    def step() -> float:
+        sgd.zero_grad()
+        loss = torch.nn.functional.cross_entropy(forward(x), y)
+        loss.backward()
+        sgd.step()
+        return float(loss.detach())
+
+    return step, _facts(torch)
+
+
+def _facts(torch: Any) -> dict[str, Any]:
+    return {"version": torch.__version__, "threads": torch.get_num_threads()}
+
+
+def _faster_rcnn(torchvision: Any, size: int) -> Any:
+    """torchvision's Faster R-CNN R50-FPN, all of it trained; pictures are not resized."""
+    return torchvision.models.detection.fasterrcnn_resnet50_fpn(
+        weights=None,
+        weights_backbone=None,
+        num_classes=inputs.CLASSES + 1,
+        min_size=size,
+        max_size=size,
+    )
+
+
+def detector(
+    built: Any, batch: int, size: int, boxes: int, channels_last: bool = False
+) -> Workload:
+    """An SGD step of Faster R-CNN, as torchvision has it or with weights in channels_last."""
+    torch: Any = importlib.import_module("torch")
+    torchvision: Any = importlib.import_module("torchvision")
+    fed = inputs.detection(batch, size, boxes)
+    model = _faster_rcnn(torchvision, size).train()
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    pictures = [torch.from_numpy(picture) for picture in fed["images"]]
+    truth = [
+        {"boxes": torch.from_numpy(b), "labels": torch.from_numpy(kinds.astype("int64"))}
+        for b, kinds in zip(fed["boxes"], fed["labels"], strict=True)
+    ]
+    built()
+    sgd = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
+
+    def step() -> float:
+        sgd.zero_grad()
+        loss = sum(model(pictures, truth).values())
+        loss.backward()
+        sgd.step()
+        return float(loss.detach())
+
+    return step, _facts(torch)
+
+
+def detect(built: Any, size: int, channels_last: bool = False) -> Workload:
+    """Faster R-CNN finds objects in one picture."""
+    torch: Any = importlib.import_module("torch")
+    torchvision: Any = importlib.import_module("torchvision")
+    model = _faster_rcnn(torchvision, size).eval()
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    picture = torch.from_numpy(inputs.detection(1, size, 0)["images"][0])
+    built()
+
+    def step() -> Any:
+        with torch.inference_mode():
+            return model([picture])
+
+    return step, _facts(torch)
+
+
+def roi_align(built: Any, rois: int, channels: int, side: int) -> Workload:
+    """Forward and backward."""
+    torch: Any = importlib.import_module("torch")
+    ops: Any = importlib.import_module("torchvision.ops")
+    case = inputs.roi_align(rois, channels, side)
+    x = torch.from_numpy(case.features).requires_grad_()
+    boxes, dy = torch.from_numpy(case.boxes), torch.from_numpy(case.gradient)
+    built()
+
+    def step() -> None:
+        x.grad = None
+        ops.roi_align(x, [boxes], 7, case.scale, sampling_ratio=2).backward(dy)
+
+    return step, _facts(torch)
+
+
+def nms(built: Any, boxes: int) -> Workload:
+    """Which of many random boxes stay."""
+    torch: Any = importlib.import_module("torch")
+    ops: Any = importlib.import_module("torchvision.ops")
+    fed, scores = (torch.from_numpy(a) for a in inputs.nms(boxes))
+    built()
+    kept = len(ops.nms(fed, scores, inputs.NMS_IOU))
+    return lambda: ops.nms(fed, scores, inputs.NMS_IOU), {**_facts(torch), "kept": kept}
+
+
+WORKLOADS = {
+    "resnet50": resnet50,
+    "detector": detector,
+    "detect": detect,
+    "roi_align": roi_align,
+    "nms": nms,
+}

@@ -1,0 +1,1 @@
+"""Looks at runs from outside: profile and roof, trace, checks (docs/profiling.md)."""
