@@ -7,7 +7,7 @@
 // Two orders of work. With many tiles, all weights are transformed first, and a thread takes blocks
 // of tiles whose transforms stay in its second-level cache. With few tiles, all tiles are
 // transformed first, and a thread takes blocks of 64 output channels whose weights it transforms
-// into a scratch of its own and uses at once.
+// into a scratch of its own, 64 input channels at a time, and uses at once.
 #include <algorithm>
 
 #include "mb/kernel.h"
@@ -16,9 +16,6 @@
 namespace mb::MB_ISA {
 namespace {
 
-#ifndef WEIGHTS
-constexpr int lab = 0;
-#endif
 constexpr std::int64_t kColumns = 64;  // output channels whose products are made together
 constexpr std::int64_t kPanels = kColumns / kPanel;
 constexpr std::int64_t kWeightChunk = 8;  // input channels whose weights are gathered together
@@ -76,6 +73,7 @@ Convolution backward_data(const Call& call) {
 struct Schedule {
   std::int64_t inputs;           // channels, up to full vectors
   std::int64_t block;            // tiles of a block at most
+  std::int64_t depth;            // input channels whose weights are transformed and used together
   std::int64_t u_plane, v_plane, m_plane;
   std::int64_t column_blocks;    // blocks of kColumns output channels
   bool tiles_first;
@@ -88,10 +86,10 @@ struct Schedule {
     tiles_first = tiles <= kFewTiles && column_blocks > 1;
     const std::int64_t fit = kCache / (kPlanes * (inputs + kColumns)) / kPanelRows * kPanelRows;
     block = std::clamp<std::int64_t>(fit, 2 * kPanelRows, 4 * kPanelRows);
-    if (lab / 10) block = lab / 10;
     if (tiles_first) block = tiles;
     block = std::min(block, tiles);
-    u_plane = c.inputs * kPanel + kPlanePad;
+    depth = tiles_first ? std::min(kDepth, c.inputs) : c.inputs;
+    u_plane = depth * kPanel + kPlanePad;
     v_plane = block * inputs + kPlanePad;
     m_plane = block * kColumns + kPlanePad;
     const std::int64_t u_block = kPanels * kPlanes * u_plane;
@@ -100,6 +98,7 @@ struct Schedule {
   }
 
   static constexpr std::int64_t kFewTiles = 64;
+  static constexpr std::int64_t kDepth = 64;       // U of a block in L2
   static constexpr std::int64_t kCache = 200'000;  // floats of a tile block: V and M in L2
 };
 
@@ -110,7 +109,7 @@ std::size_t workspace_winograd(const Call& call) {
   return std::size_t(s.shared + num_threads() * s.each) * sizeof(float);
 }
 
-// U = G g G^T of one panel of output channels and the input channels [begin, end).
+// U = G g G^T of one panel of output channels and the input channels [begin, end); u: of `begin`.
 void transform_weights(const Convolution& c, std::int64_t panel, std::int64_t begin,
                        std::int64_t end, float* u, std::int64_t u_plane) {
   float taps[kWeightChunk][kTaps * kTaps][kPanel];
@@ -123,10 +122,10 @@ void transform_weights(const Convolution& c, std::int64_t panel, std::int64_t be
       for (int t = 0; t < 9; ++t) taps[i - begin][c.flipped ? 8 - t : t][n] = from[t];
     }
   }
-  for (std::int64_t i = begin; i < end; ++i) {
+  for (std::int64_t i = 0; i < end - begin; ++i) {
     for (std::int64_t n = 0; n < width; n += kLanes) {
       along_both_axes<kTaps, kTileIn>(
-          weight_line, [&](int a, int b) { return load(&taps[i - begin][3 * a + b][n]); },
+          weight_line, [&](int a, int b) { return load(&taps[i][kTaps * a + b][n]); },
           [&](int a, int b, Vector v) {
             store(u + (kTileIn * a + b) * u_plane + i * kPanel + n, v);
           });
@@ -185,13 +184,15 @@ void transform_products(const Convolution& c, std::int64_t begin, std::int64_t e
 }
 
 constexpr std::int64_t kLine = 16;  // floats of a line of the cache
+constexpr int kOutputs = kTileOut * kTileOut;
 
-// Asks for pixel (i, j) of each tile's input.
+// Asks for one pixel of each tile's input; i and j count from the first pixel that the tiles above
+// and to the left have not read.
 void fetch_inputs(const Convolution& c, std::int64_t begin, std::int64_t end, int i, int j) {
   const Tiling& t = c.tiling;
   for (std::int64_t index = begin; index < end; ++index) {
     const Tile tile(t, index);
-    const std::int64_t y = tile.y - t.top + i, x = tile.x - t.left + j;
+    const std::int64_t y = tile.y - t.top + i + 2, x = tile.x - t.left + j + 2;
     if (y < 0 || y >= t.in_height || x < 0 || x >= t.in_width) continue;
     const float* const p = c.x + ((tile.image * t.in_height + y) * t.in_width + x) * c.inputs;
     for (std::int64_t n = 0; n < c.inputs; n += kLine) __builtin_prefetch(p + n, 0, 2);
@@ -213,19 +214,20 @@ void fetch_outputs(const Convolution& c, std::int64_t begin, std::int64_t end, s
   }
 }
 
-// m = V U, plane by plane, for one block of output channels; meanwhile(plane) fetches ahead.
-template <typename Meanwhile>
-void multiply(const Convolution& c, std::int64_t tiles, std::int64_t first, const float* v,
-              const float* u, float* m, const Schedule& s, const Meanwhile& meanwhile) {
+// m (+)= V U, plane by plane, for one block of output channels and `depth` input channels;
+// meanwhile(plane) fetches ahead.
+template <bool kAdd, typename Meanwhile>
+void multiply(const Convolution& c, const Schedule& s, std::int64_t tiles, std::int64_t first,
+              std::int64_t depth, const float* v, const float* u, float* m,
+              const Meanwhile& meanwhile) {
+  const std::int64_t width = std::min(kColumns, c.outputs - first);
   for (int plane = 0; plane < kPlanes; ++plane) {
     meanwhile(plane);
-    for (std::int64_t p = 0; p < kPanels; ++p) {
-      const std::int64_t width = std::min(kPanel, c.outputs - first - p * kPanel);
-      if (width <= 0) break;
-      multiply_panel<false>(tiles, int((width + kLanes - 1) / kLanes), c.inputs,
-                            v + plane * s.v_plane, s.inputs, 1,
-                            u + (p * kPlanes + plane) * s.u_plane, m + plane * s.m_plane + p * kPanel,
-                            kColumns);
+    for (std::int64_t n = 0; n < width; n += kPanel) {
+      const std::int64_t vectors = (std::min(kPanel, width - n) + kLanes - 1) / kLanes;
+      multiply_panel<kAdd>(tiles, int(vectors), depth, v + plane * s.v_plane, s.inputs, 1,
+                           u + (n / kPanel * kPlanes + plane) * s.u_plane,
+                           m + plane * s.m_plane + n, kColumns);
     }
   }
 }
@@ -240,8 +242,8 @@ void many_tiles(const Convolution& c, const Schedule& s, float* shared, float* o
   parallel_for(panels * chunks, 8, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t panel = i / chunks, at = i % chunks * kWeightChunk;
-      transform_weights(c, panel, at, std::min(at + kWeightChunk, c.inputs), u + panel * u_panel,
-                        s.u_plane);
+      transform_weights(c, panel, at, std::min(at + kWeightChunk, c.inputs),
+                        u + panel * u_panel + at * kPanel, s.u_plane);
     }
   });
   // As many blocks for each thread, of nearly equal size.
@@ -255,17 +257,38 @@ void many_tiles(const Convolution& c, const Schedule& s, float* shared, float* o
         const std::int64_t begin = tiles * i / blocks, end = tiles * (i + 1) / blocks;
         transform_tiles(c, begin, end, zeros, v, s);
         for (std::int64_t b = 0; b < s.column_blocks; ++b) {
-          multiply(c, end - begin, b * kColumns, v, u + b * kPanels * u_panel, m, s, [&](int plane) {
-            const int mode = lab % 10;
-            if (plane < 16 && (mode & 1)) fetch_outputs(c, begin, end, b * kColumns, plane / 4, plane % 4);
-            else if (plane < 32 && b == 0 && (mode & 2)) fetch_inputs(c, end, std::min(tiles, end + s.block), plane / 4 % 4 + 2, plane % 4 + 2);
-          });
+          // Planes take turns to ask for what the transforms will want from memory.
+          const auto fetch = [&](int plane) {
+            const int i = plane / kTileOut % kTileOut, j = plane % kTileOut;
+            if (plane < kOutputs) {
+              fetch_outputs(c, begin, end, b * kColumns, i, j);
+            } else if (plane < 2 * kOutputs && b == 0) {
+              fetch_inputs(c, end, std::min(tiles, end + s.block), i, j);
+            }
+          };
+          multiply<false>(c, s, end - begin, b * kColumns, c.inputs, v, u + b * kPanels * u_panel,
+                          m, fetch);
           transform_products(c, begin, end, b * kColumns, m, s.m_plane);
         }
       }
     }
   });
 }
+
+// The weights of one block of output channels and the input channels [begin, end).
+void transform_weight_block(const Convolution& c, const Schedule& s, std::int64_t block,
+                            std::int64_t begin, std::int64_t end, float* u) {
+  for (std::int64_t p = 0; p < kPanels; ++p) {
+    for (std::int64_t i = begin; i < end; i += kWeightChunk) {
+      transform_weights(c, block * kPanels + p, i, std::min(i + kWeightChunk, end),
+                        u + p * kPlanes * s.u_plane + (i - begin) * kPanel, s.u_plane);
+    }
+  }
+}
+
+struct Nothing {
+  void operator()(int) const {}
+};
 
 void few_tiles(const Convolution& c, const Schedule& s, float* shared, float* own,
                std::int64_t pieces) {
@@ -281,13 +304,12 @@ void few_tiles(const Convolution& c, const Schedule& s, float* shared, float* ow
       float* const u = m + kPlanes * s.m_plane;
       const std::int64_t stop = s.column_blocks * (piece + 1) / pieces;
       for (std::int64_t b = s.column_blocks * piece / pieces; b < stop; ++b) {
-        for (std::int64_t p = 0; p < kPanels; ++p) {
-          for (std::int64_t i = 0; i < c.inputs; i += kWeightChunk) {
-            transform_weights(c, b * kPanels + p, i, std::min(i + kWeightChunk, c.inputs),
-                              u + p * kPlanes * s.u_plane, s.u_plane);
-          }
+        for (std::int64_t i = 0; i < c.inputs; i += s.depth) {
+          const std::int64_t end = std::min(i + s.depth, c.inputs);
+          transform_weight_block(c, s, b, i, end, u);
+          const auto product = i == 0 ? multiply<false, Nothing> : multiply<true, Nothing>;
+          product(c, s, tiles, b * kColumns, end - i, v + i, u, m, Nothing());
         }
-        multiply(c, tiles, b * kColumns, v, u, m, s, [](int) {});
         transform_products(c, 0, tiles, b * kColumns, m, s.m_plane);
       }
     }
