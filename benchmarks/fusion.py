@@ -6,7 +6,6 @@ python benchmarks/fusion.py [resnet50 | detector] [--pairs 15]
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -66,15 +65,10 @@ def _step(
 
 
 def by_kernel(step: mb.Function, feeds: Feeds, runs: int = 4) -> dict[str, float]:
-    """Milliseconds of each kernel in a step, the least of several runs of each instruction."""
-    least = np.inf
+    """Milliseconds of each kernel in a step, medians of several runs of each instruction."""
     for _ in range(runs):
         step(profile=True, **feeds)
-        least = np.minimum(least, [seconds for _, _, seconds in step.profile()])
-    total: dict[str, float] = defaultdict(float)
-    for (kernel, _, _), seconds in zip(step.profile(), np.atleast_1d(least), strict=True):
-        total[kernel] += 1e3 * float(seconds)
-    return total
+    return {row.kernel: 1e3 * row.seconds for row in step.profile(last=runs).by_kernel()}
 
 
 def main() -> None:
