@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 
 import megbrain_py as mb
-from megbrain_py import engine
+from megbrain_py import engine, nn
 from megbrain_py import functional as F
-from megbrain_py import nn
 from megbrain_py.op_testing import normal
-from megbrain_py.ops.conv.algorithm import winograd_gain
+from megbrain_py.ops.conv.algorithm import CONVOLUTION, winograd_gain
 from megbrain_py.ops.conv.conv import Conv2d, Conv2dBackwardData, Conv2dBackwardWeights
 
 _HERE = str(Path(__file__).parent)
@@ -226,9 +225,12 @@ def test_the_algorithm_can_be_forced() -> None:
 
 
 def test_gain_grows_with_tiles_and_channels() -> None:
-    assert winograd_gain(2, 256, 256, (128, 128)) > winograd_gain(2, 256, 256, (16, 16))
-    assert winograd_gain(2, 256, 256, (64, 64)) > winograd_gain(2, 64, 64, (64, 64))
-    assert winograd_gain(0, 256, 256, (64, 64)) == 0
+    def gain(images: int, channels: int, side: int) -> float:
+        return winograd_gain(CONVOLUTION, images, channels, channels, (side, side))
+
+    assert gain(2, 256, 128) > gain(2, 256, 16)
+    assert gain(2, 256, 64) > gain(2, 64, 64)
+    assert gain(0, 256, 64) == 0
 
 
 def test_a_module_passes_the_algorithm_on() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +10,6 @@ import megbrain_py as mb
 from megbrain_py import functional as F
 from megbrain_py.bench.pairs import Verdict, verdict
 from megbrain_py.compiler import Function
-from megbrain_py.dtypes import Array
 
 # (images, channels in and out, side): every 3x3 convolution with stride 1 of ResNet-50 at 224
 # pixels, batch 16, and of Faster R-CNN R50-FPN at 512 pixels, batch 2.
@@ -70,7 +69,7 @@ def _passes(function: Function) -> list[tuple[int, str]]:
     return [(plain.index(PASSES[name]), kernels[plain.index(PASSES[name])]) for name in PASSES]
 
 
-def _seconds(function: Function, feeds: Mapping[str, Array]) -> list[float]:
+def _seconds(function: Function, feeds: dict[str, Any]) -> list[float]:
     """The time of each pass in one run."""
     function(profile=True, **feeds)
     rows = function.profile(last=1).rows

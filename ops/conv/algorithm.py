@@ -8,6 +8,7 @@ same bits. Its constants were measured (docs/performance.md, "Winograd"); `algor
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from megbrain_py.dtypes import Shape, TensorType
 from megbrain_py.errors import require
@@ -19,14 +20,29 @@ TILE = 4  # outputs of a tile along an axis
 PLANES = 36  # products of a tile, for each pair of channels
 BLOCK = 16  # channels are computed in multiples of this
 
-# Costs in units of one multiplication of the direct kernel.
-PRODUCT = 1.1  # one multiplication of a plane
-TRANSFORM = 25.0  # one number of a transformed tile, made and read, or read and made into outputs
-WEIGHT = 30.0  # one number of the transformed weights or of their gradient
-MARGIN = 1.1  # Winograd must promise to be this many times as fast
+MARGIN = 1.25  # Winograd must promise to be this many times as fast
 
 
-def fits_winograd(kernel: Shape, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> bool:
+@dataclass(frozen=True)
+class Costs:
+    """What Winograd's algorithm pays, in units of one multiplication of the direct kernel.
+
+    Fitted to 33 shapes, so they hold what the direct kernel loses, too: it is slower in the weight
+    gradient than in the convolution.
+    """
+
+    product: float  # one multiplication of a plane
+    transform: float  # one number of a transformed tile
+    weight: float  # one number of the transformed weights or of their gradient
+
+
+CONVOLUTION = Costs(product=1.5, transform=9.0, weight=7.5)  # and the data gradient
+WEIGHT_GRADIENT = Costs(product=1.1, transform=24.0, weight=3.0)
+
+
+def fits_winograd(
+    kernel: Shape, stride: Pair, padding: Padding, dilation: Pair, groups: int
+) -> bool:
     """Is the algorithm made for this geometry? kernel: (kh, kw)."""
     ones = (1, 1)
     return kernel == (3, 3) and stride == dilation == ones and groups == 1 and max(padding) <= 2
@@ -43,23 +59,25 @@ def require_algorithm(algorithm: str, fits: bool) -> None:
     )
 
 
-def winograd_gain(images: int, inputs: int, outputs: int, size: Pair) -> float:
+def winograd_gain(costs: Costs, images: int, inputs: int, outputs: int, size: Pair) -> float:
     """Time of the direct kernel / time of Winograd's, estimated.
 
     size: (height, width) of what is tiled: y for the convolution and its weight gradient, dx for
     the data gradient.
     """
-    pixels = images * size[0] * size[1]
     tiles = images * math.prod(math.ceil(n / TILE) for n in size)
-    wide = [math.ceil(n / BLOCK) * BLOCK for n in (inputs, outputs)]
     if tiles == 0:
         return 0.0
-    transforms = TRANSFORM * tiles * sum(wide) + WEIGHT * math.prod(wide)
-    winograd = PLANES * (PRODUCT * tiles * math.prod(wide) + transforms)
-    return 9 * pixels * inputs * outputs / winograd
+    wide = [math.ceil(n / BLOCK) * BLOCK for n in (inputs, outputs)]
+    winograd = PLANES * (
+        (costs.product * tiles + costs.weight) * math.prod(wide)
+        + costs.transform * tiles * sum(wide)
+    )
+    return 9 * images * math.prod(size) * inputs * outputs / winograd
 
 
-def choose_winograd(images: TensorType, inputs: int, outputs: int, tiled: Shape) -> bool:
+def choose_winograd(images: TensorType, w: Shape, tiled: Shape, costs: Costs) -> bool:
     """For a convolution that fits: is Winograd's kernel taken? tiled: the shape that is tiled."""
     can = images.dtype.value == "float32" and images.layout == "channels_last"
-    return can and winograd_gain(tiled[0], inputs, outputs, (tiled[2], tiled[3])) > MARGIN
+    gain = winograd_gain(costs, tiled[0], w[1], w[0], (tiled[2], tiled[3]))
+    return can and gain > MARGIN

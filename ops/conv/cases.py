@@ -140,8 +140,8 @@ ERRORS = [
     _error("algorithm", (1, 8, 4, 4), (8, 8, 3, 3),
            "conv2d: algorithm must be one of auto, direct, winograd, is 'fast'", algorithm="fast"),
     _error("winograd", (1, 8, 4, 4), (8, 8, 3, 3),
-           "conv2d: algorithm winograd is for 3x3 kernels with stride 1, dilation 1, paddings up to "
-           "2 and one group", algorithm="winograd", stride=2),
+           "conv2d: algorithm winograd is for 3x3 kernels with stride 1, dilation 1, paddings up "
+           "to 2 and one group", algorithm="winograd", stride=2),
     ErrorCase("bias", F.conv2d,
               {"x": normal(1, 2, 3, 3), "w": normal(4, 2, 1, 1), "bias": normal(3)},
               "conv2d: bias must have shape (4,), has (3,)"),

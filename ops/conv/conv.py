@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,7 +13,14 @@ from megbrain_py.dtypes import Array, Layout, Shape, TensorType
 from megbrain_py.errors import require
 from megbrain_py.graph import Node, Operator, Var
 from megbrain_py.ops.binary import add, greater
-from megbrain_py.ops.conv.algorithm import choose_winograd, fits_winograd, require_algorithm
+from megbrain_py.ops.conv.algorithm import (
+    CONVOLUTION,
+    WEIGHT_GRADIENT,
+    Costs,
+    choose_winograd,
+    fits_winograd,
+    require_algorithm,
+)
 from megbrain_py.ops.conv.geometry import Padding, Pair, padding4, pair, refuse, window_sizes
 from megbrain_py.ops.movement import reshape
 from megbrain_py.ops.reduce import broadcast_to
@@ -34,6 +41,7 @@ class Convolution(Operator):
     dilation: Pair
     groups: int
     algorithm: str = field(default="auto", kw_only=True)
+    costs: ClassVar[Costs] = CONVOLUTION
 
     def y_shape(self, x: Shape, w: Shape) -> Shape:
         """Shape of the convolution's output; refuses what does not fit."""
@@ -67,7 +75,7 @@ class Convolution(Operator):
         winograd = self.algorithm == "winograd"
         if self.algorithm == "auto":
             x, w, tiled = self.signature(inputs, outputs)
-            winograd = self.fits_winograd(w) and choose_winograd(x, w[1], w[0], tiled)
+            winograd = self.fits_winograd(w) and choose_winograd(x, w, tiled, self.costs)
         return other if winograd else self.kernel
 
     def signature(
@@ -159,7 +167,9 @@ class Conv2d(Convolution, kernel="conv2d", variants=("conv2d_winograd",)):
 
 
 @dataclass(frozen=True)
-class Conv2dBackwardData(Convolution, kernel="conv2d_backward_data", variants=("conv2d_backward_data_winograd",)):
+class Conv2dBackwardData(
+    Convolution, kernel="conv2d_backward_data", variants=("conv2d_backward_data_winograd",)
+):
     """dx of shape `x_shape` from dy and w: the adjoint of the convolution in x."""
 
     x_shape: Shape
@@ -195,10 +205,13 @@ class Conv2dBackwardData(Convolution, kernel="conv2d_backward_data", variants=("
 
 
 @dataclass(frozen=True)
-class Conv2dBackwardWeights(Convolution, kernel="conv2d_backward_weights", variants=("conv2d_backward_weights_winograd",)):
+class Conv2dBackwardWeights(
+    Convolution, kernel="conv2d_backward_weights", variants=("conv2d_backward_weights_winograd",)
+):
     """dw of shape `w_shape` from x and dy: the adjoint of the convolution in w."""
 
     w_shape: Shape
+    costs: ClassVar[Costs] = WEIGHT_GRADIENT
 
     def infer(self, x: TensorType, dy: TensorType) -> TensorType:
         _require_floats(x, dy)

@@ -137,10 +137,10 @@ inline void along_both_axes(const Line& line, const Load& load_at, const Store& 
 // Where the tiles of a map lie. Tile (n, r, c) makes the outputs from (4 r, 4 c) on, as far as
 // there are any; it reads 6x6 pixels of the input from (4 r - top, 4 c - left) on.
 struct Tiling {
-  std::int64_t batch, rows, columns;     // tiles
-  std::int64_t in_height, in_width;      // pixels
+  std::int64_t batch, rows, columns;  // tiles
+  std::int64_t in_height, in_width;   // pixels
   std::int64_t out_height, out_width;
-  std::int64_t top, left;                // zeros before the input
+  std::int64_t top, left;  // zeros before the input
 
   Tiling(std::int64_t images, std::int64_t in_h, std::int64_t in_w, std::int64_t out_h,
          std::int64_t out_w, std::int64_t pad_top, std::int64_t pad_left)

@@ -71,13 +71,13 @@ Convolution backward_data(const Call& call) {
 
 // The workspace and who takes what. Sizes are in floats.
 struct Schedule {
-  std::int64_t inputs;           // channels, up to full vectors
-  std::int64_t block;            // tiles of a block at most
-  std::int64_t depth;            // input channels whose weights are transformed and used together
+  std::int64_t inputs;  // channels, up to full vectors
+  std::int64_t block;   // tiles of a block at most
+  std::int64_t depth;   // input channels whose weights are transformed and used together
   std::int64_t u_plane, v_plane, m_plane;
-  std::int64_t column_blocks;    // blocks of kColumns output channels
+  std::int64_t column_blocks;  // blocks of kColumns output channels
   bool tiles_first;
-  std::int64_t shared, each;     // for all threads, for each one
+  std::int64_t shared, each;  // for all threads, for each one
 
   explicit Schedule(const Convolution& c) {
     const std::int64_t tiles = c.tiling.count();
@@ -134,8 +134,8 @@ void transform_weights(const Convolution& c, std::int64_t panel, std::int64_t be
 }
 
 // V = B^T d B of the tiles [begin, end).
-void transform_tiles(const Convolution& c, std::int64_t begin, std::int64_t end,
-                     const float* zeros, float* v, const Schedule& s) {
+void transform_tiles(const Convolution& c, std::int64_t begin, std::int64_t end, const float* zeros,
+                     float* v, const Schedule& s) {
   for (std::int64_t t = begin; t < end; ++t, v += s.inputs) {
     const Tile tile(c.tiling, t);
     const Window<kTileIn> from(c.x, tile.image, c.tiling.in_height, c.tiling.in_width, c.inputs,
@@ -163,10 +163,10 @@ void transform_products(const Convolution& c, std::int64_t begin, std::int64_t e
   for (std::int64_t t = begin; t < end; ++t, m += kColumns) {
     const Tile tile(c.tiling, t);
     const std::int64_t rows = c.tiling.out_height - tile.y, columns = c.tiling.out_width - tile.x;
-    float* const y = c.y +
-                     ((tile.image * c.tiling.out_height + tile.y) * c.tiling.out_width + tile.x) *
-                         c.outputs +
-                     first;
+    float* const y =
+        c.y +
+        ((tile.image * c.tiling.out_height + tile.y) * c.tiling.out_width + tile.x) * c.outputs +
+        first;
     for (std::int64_t n = 0; n < width; n += kLanes) {
       const std::int64_t count = std::min(kLanes, width - n);
       const Vector bias = c.bias == nullptr ? Vector{} : load_part(c.bias + first + n, count);
@@ -208,8 +208,7 @@ void fetch_outputs(const Convolution& c, std::int64_t begin, std::int64_t end, s
     const Tile tile(t, index);
     const std::int64_t y = tile.y + i, x = tile.x + j;
     if (y >= t.out_height || x >= t.out_width) continue;
-    float* const p =
-        c.y + ((tile.image * t.out_height + y) * t.out_width + x) * c.outputs + first;
+    float* const p = c.y + ((tile.image * t.out_height + y) * t.out_width + x) * c.outputs + first;
     for (std::int64_t n = 0; n < width; n += kLine) __builtin_prefetch(p + n, 1, 2);
   }
 }

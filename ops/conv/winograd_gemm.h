@@ -43,8 +43,8 @@ void multiply_block(std::int64_t depth, const float* a, std::int64_t a_row, std:
   }
 }
 
-using MultiplyBlock = void (*)(std::int64_t, const float*, std::int64_t, std::int64_t,
-                               const float*, float*, std::int64_t);
+using MultiplyBlock = void (*)(std::int64_t, const float*, std::int64_t, std::int64_t, const float*,
+                               float*, std::int64_t);
 
 template <bool kAdd, std::size_t... kIndex>
 constexpr auto multiply_blocks(std::index_sequence<kIndex...>) {

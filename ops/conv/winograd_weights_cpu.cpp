@@ -11,9 +11,9 @@
 namespace mb::MB_ISA {
 namespace {
 
-constexpr std::int64_t kDepth = 64;       // tiles that are summed from zero, then added
-constexpr std::int64_t kAhead = 4;        // tiles: 36 streams are more than hardware fetches ahead
-constexpr std::int64_t kGradientRows = 8; // input channels whose gradients are written together
+constexpr std::int64_t kDepth = 64;        // tiles that are summed from zero, then added
+constexpr std::int64_t kAhead = 4;         // tiles: 36 streams are more than hardware fetches ahead
+constexpr std::int64_t kGradientRows = 8;  // input channels whose gradients are written together
 
 struct WeightGradient {
   Tiling tiling;
@@ -63,8 +63,8 @@ struct GradientSchedule {
     return zeros + transformed + products * (at_once ? std::min(threads, pairs) : pairs);
   }
 
-  static constexpr std::int64_t kChunk = 600'000;  // 2.4 MB: stays in the caches of two threads
-  static constexpr std::int64_t kMost = 5'000'000;   // the most for a single chunk
+  static constexpr std::int64_t kChunk = 600'000;   // 2.4 MB: stays in the caches of two threads
+  static constexpr std::int64_t kMost = 5'000'000;  // the most for a single chunk
 };
 
 // Transforms the tiles [begin, end) of a map, which become numbers [first, ...) of a chunk.
@@ -107,8 +107,8 @@ void multiply_pair(const WeightGradient& g, const GradientSchedule& s, std::int6
   other += out_panel * s.chunk * kPanel;
   for (std::int64_t t = 0; t < tiles; t += kDepth) {
     const auto panel = first && t == 0 ? multiply_panel<false> : multiply_panel<true>;
-    panel(rows, vectors, std::min(kDepth, tiles - t), v + t * kPanel, 1, kPanel,
-          other + t * kPanel, products, kPanel);
+    panel(rows, vectors, std::min(kDepth, tiles - t), v + t * kPanel, 1, kPanel, other + t * kPanel,
+          products, kPanel);
   }
 }
 
@@ -171,8 +171,7 @@ void chunk_by_chunk(const WeightGradient& g, const GradientSchedule& s, float* z
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t pair = i / parts, in_panel = pair / s.out_panels;
       const std::int64_t row = i % parts * kGradientRows;
-      const std::int64_t stop =
-          std::min(row + kGradientRows, g.inputs - in_panel * kPanel);
+      const std::int64_t stop = std::min(row + kGradientRows, g.inputs - in_panel * kPanel);
       write_gradient(g, s, in_panel, pair % s.out_panels, row, stop, products + pair * s.products);
     }
   });
