@@ -6,16 +6,16 @@ python benchmarks/fusion.py [resnet50 | detector] [--pairs 15]
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-from pairs import compare
 
 import megbrain_py as mb
 from megbrain_py import functional as F
 from megbrain_py import nn, optim, passes
+from megbrain_py.bench.pairs import compare, seconds
 from megbrain_py.models.faster_rcnn import PRESETS, FasterRCNN
 from megbrain_py.models.resnet import resnet
 
@@ -65,15 +65,10 @@ def _step(
 
 
 def by_kernel(step: mb.Function, feeds: Feeds, runs: int = 4) -> dict[str, float]:
-    """Milliseconds of each kernel in a step, the least of several runs of each instruction."""
-    least = np.inf
+    """Milliseconds of each kernel in a step, medians of several runs of each instruction."""
     for _ in range(runs):
         step(profile=True, **feeds)
-        least = np.minimum(least, [seconds for _, _, seconds in step.profile()])
-    total: dict[str, float] = defaultdict(float)
-    for (kernel, _, _), seconds in zip(step.profile(), np.atleast_1d(least), strict=True):
-        total[kernel] += 1e3 * float(seconds)
-    return total
+    return {row.kernel: 1e3 * row.seconds for row in step.profile(last=runs).by_kernel()}
 
 
 def main() -> None:
@@ -85,8 +80,8 @@ def main() -> None:
     arguments = parser.parse_args()
     for name in [arguments.step] if arguments.step else builds:
         (fused, feeds), (plain, _) = builds[name](passes.PIPELINE), builds[name](PLAIN)
-        mine, other = (lambda: fused(**feeds)), (lambda: plain(**feeds))  # noqa: B023
-        print(name, compare(mine, other, arguments.pairs))
+        sides = [partial(seconds, partial(step, **feeds)) for step in (fused, plain)]
+        print(name, compare(*sides, arguments.pairs))
         print(f"  peak {fused.peak_bytes / 2**20:.0f} MiB, plain {plain.peak_bytes / 2**20:.0f}")
         a, b = by_kernel(fused, feeds), by_kernel(plain, feeds)
         for kernel in sorted({*a, *b}, key=lambda k: -max(a.get(k, 0), b.get(k, 0))):

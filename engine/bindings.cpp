@@ -177,6 +177,14 @@ class PyExecutable {
   Executable executable_;
 };
 
+// oneDNN's kernels are held to the level that was forced for ours; it must not have run yet. Its
+// answer is not needed: other processors than x86 have no levels.
+void limit_onednn(Isa isa) {
+  if (isa == Isa::kV4) return;
+  const auto most = isa == Isa::kV3 ? dnnl::cpu_isa::avx2 : dnnl::cpu_isa::sse41;
+  dnnl::set_max_cpu_isa(most);
+}
+
 std::string onednn_version() {
   const dnnl::version_t* version = dnnl::version();
   return std::to_string(version->major) + "." + std::to_string(version->minor) + "." +
@@ -204,7 +212,10 @@ PYBIND11_MODULE(_engine, module) {
   module.def("set_num_threads", &set_num_threads);
   module.def("set_default_num_threads", &set_default_num_threads);
   module.def("isa", [] { return std::string(isa_name(isa_in_use())); });
-  module.def("choose_isa", [](const std::string& name) { choose_isa(name); });
+  module.def("choose_isa", [](const std::string& name) {
+    choose_isa(name);
+    limit_onednn(isa_in_use());
+  });
   module.def("onednn_version", &onednn_version);
   module.def("kernel_names", [] { return kernel_names(Device::kCpu); });
   module.def("open_library", &open_library, py::arg("path"));

@@ -65,7 +65,8 @@ class _Lowering:
             for v in node.outputs:
                 self.storage[v] = Storage(v.type.nbytes)
             if not isinstance(node.op, Placeholder):
-                self._add_step(node.op.kernel, node.inputs, node.outputs, node, node.origin)
+                kernel = node.op.kernel_for(*types)
+                self._add_step(kernel, node.inputs, node.outputs, node, node.origin)
 
     def _add_view(self, view: Var, of: Var) -> None:
         self.storage[view] = self.storage[of]

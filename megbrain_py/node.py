@@ -48,6 +48,7 @@ class Operator(ABC):
     """
 
     kernel: ClassVar[str] = ""  # name under which the kernel is registered
+    variants: ClassVar[Sequence[str]] = ()  # other kernels of it, which kernel_for may choose
     pure: ClassVar[bool] = True  # no effect but its outputs: may be removed, merged, repeated
     elementwise: ClassVar[bool] = False  # each output element needs only its own input elements
     collective: ClassVar[bool] = False  # talks to other ranks: order fixed, never repeated
@@ -56,11 +57,14 @@ class Operator(ABC):
     rewrites: ClassVar[Sequence[Rewriter]] = ()  # fusions that passes/fuse.py tries
     absorbs: ClassVar[Sequence[Rewriter]] = ()  # those that repeat an input's work, tried after it
 
-    def __init_subclass__(cls, *, kernel: str | None = None, **kwargs: Any) -> None:
+    def __init_subclass__(
+        cls, *, kernel: str | None = None, variants: Sequence[str] = (), **kwargs: Any
+    ) -> None:
         super().__init_subclass__(**kwargs)
         if kernel is not None:
-            cls.kernel = kernel
-            _by_kernel.setdefault(kernel, []).append(cls)
+            cls.kernel, cls.variants = kernel, variants
+            for name in (kernel, *variants):
+                _by_kernel.setdefault(name, []).append(cls)
 
     @property
     def name(self) -> str:
@@ -99,6 +103,13 @@ class Operator(ABC):
             if value is not None:
                 values[field.name] = _plain(value)
         return values
+
+    def kernel_for(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> str:
+        """The kernel that `lower` takes for these types: `kernel`, or one of the variants.
+
+        It depends on operator and types only, so that equal nodes give equal bits.
+        """
+        return self.kernel
 
     def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
         """The layouts this operator wants for its inputs, and gives its outputs.

@@ -131,9 +131,10 @@ def _operator(instruction: Instruction, who: str) -> Operator:
         expected = operator.attrs()
     except _NONSENSE as error:
         raise EngineError(f"{who}: {error}") from None
-    if not isinstance(operator, Operator) or (operator.kernel, expected) != (
-        instruction.kernel,
-        attrs,
+    if (
+        not isinstance(operator, Operator)
+        or instruction.kernel not in (operator.kernel, *operator.variants)
+        or attrs != expected
     ):
         raise EngineError(
             f"{who}: kernel and attributes {attrs} are not those of {operator}, {expected}"

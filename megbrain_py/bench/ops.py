@@ -47,4 +47,5 @@ def time_kernels(room: str | Path, benchmark: Benchmark, runs: int = RUNS) -> li
 def kernels_of(room: str | Path, function: Function) -> set[str]:
     """Kernels of a function whose operators lie in the room."""
     home = op_testing.module_of(room)
-    return {n.op.kernel for n in function.graph.nodes if type(n.op).__module__.startswith(home)}
+    own = [n.op for n in function.graph.nodes if type(n.op).__module__.startswith(home)]
+    return {kernel for op in own for kernel in (op.kernel, *op.variants)}

@@ -32,6 +32,8 @@ def add_bench(commands: Any) -> None:
         one.add_argument("--peer-python", metavar="PYTHON", help="an interpreter that has torch")
     ops = benches.add_parser("ops", help="operators on sizes that matter, beside the roof")
     ops.add_argument("name", nargs="*", default=["all"], metavar="NAME", help="default: all")
+    conv = benches.add_parser("conv", help="3x3 convolutions: the direct kernel and Winograd's")
+    conv.add_argument("--pairs", type=int, default=15, help="turns of both sides")
     benches.add_parser("roof", help="measure what arithmetic and memory give at most")
     loader = benches.add_parser("loader", help="share of the loader in a detector's step")
     _add_sizes(loader, _DETECTOR)
@@ -51,6 +53,11 @@ def bench(arguments: argparse.Namespace) -> int:
         from megbrain_py.cli.test_op import rooms_named
 
         bench_ops(rooms_named(arguments.name))
+        return 0
+    if arguments.bench == "conv":
+        from megbrain_py.bench.conv import bench_conv
+
+        bench_conv(arguments.pairs)
         return 0
     if arguments.bench == "roof":
         from megbrain_py.instruments.roof import renew

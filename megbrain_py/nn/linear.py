@@ -53,6 +53,7 @@ class Conv2d(Module):
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
+        algorithm: str = "auto",
         rng: init.RandomLike = None,
     ) -> None:
         rng = init.generator(rng)
@@ -65,6 +66,7 @@ class Conv2d(Module):
         self.padding = _pair(padding)
         self.dilation = _pair(dilation)
         self.groups = groups
+        self.algorithm = algorithm
 
     def forward(self, x: Var) -> Var:
         return F.conv2d(
@@ -75,6 +77,7 @@ class Conv2d(Module):
             padding=self.padding,
             dilation=self.dilation,
             groups=self.groups,
+            algorithm=self.algorithm,
         )
 
 

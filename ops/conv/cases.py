@@ -31,6 +31,11 @@ _FORWARD: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "depthwise_multiplied": ((1, 6, 5, 5), (12, 1, 3, 3), {"padding": 1, "groups": 6}),
     "wide": ((1, 72, 9, 30), (40, 72, 3, 3), {"padding": 1}),
     "empty_batch": ((0, 4, 5, 5), (3, 4, 3, 3), {}),
+    "winograd": ((2, 19, 9, 6), (35, 19, 3, 3), {"padding": 1, "algorithm": "winograd"}),
+    "winograd_paddings": ((1, 4, 5, 6), (70, 4, 3, 3), {"padding": (0, 1, 2, 2),
+                                                       "algorithm": "winograd"}),
+    "winograd_single": ((1, 1, 1, 1), (1, 1, 3, 3), {"padding": 1, "algorithm": "winograd"}),
+    "winograd_empty_batch": ((0, 4, 5, 5), (3, 4, 3, 3), {"algorithm": "winograd"}),
 }  # fmt: skip
 
 
@@ -52,7 +57,7 @@ CASES += [
     Case(f"conv2d_bias_{name}", lambda x, w, b, k=k: F.conv2d(x, w, b, **k),
          {"x": normal(*x), "w": normal(*w), "b": normal(w[0])})
     for name, (x, w, k) in _FORWARD.items() if name in ("3x3", "groups", "odd_channels", "stem",
-                                                        "depthwise", "empty_batch")
+                                                        "depthwise", "empty_batch", "winograd")
 ]  # fmt: skip
 CASES += [
     Case("conv2d_large_values", lambda x, w: F.conv2d(x, w, padding=1),
@@ -71,7 +76,7 @@ CASES += [
 
 # the gradients as operators, so that their own gradients are checked too
 _NESTED = ("1x1_stride", "3x3", "unlike_axes", "four_paddings", "rest_of_stride", "groups",
-           "depthwise", "empty_batch")  # fmt: skip
+           "depthwise", "empty_batch", "winograd", "winograd_empty_batch")  # fmt: skip
 
 
 def _of(name: str) -> tuple[Conv2d, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
@@ -79,7 +84,8 @@ def _of(name: str) -> tuple[Conv2d, tuple[int, ...], tuple[int, ...], tuple[int,
     from megbrain_py.ops.conv.geometry import padding4, pair
 
     op = Conv2d(pair("", "", k.get("stride", 1)), padding4("", k.get("padding", 0)),
-                pair("", "", k.get("dilation", 1)), k.get("groups", 1))  # fmt: skip
+                pair("", "", k.get("dilation", 1)), k.get("groups", 1),
+                algorithm=k.get("algorithm", "auto"))  # fmt: skip
     return op, x, w, op.y_shape(x, w)
 
 
@@ -131,6 +137,11 @@ ERRORS = [
            padding=-1),
     _error("paddings", (1, 8, 4, 4), (8, 8, 3, 3), "conv2d: padding must be an integer",
            padding=(1, 2, 3)),
+    _error("algorithm", (1, 8, 4, 4), (8, 8, 3, 3),
+           "conv2d: algorithm must be one of auto, direct, winograd, is 'fast'", algorithm="fast"),
+    _error("winograd", (1, 8, 4, 4), (8, 8, 3, 3),
+           "conv2d: algorithm winograd is for 3x3 kernels with stride 1, dilation 1, paddings up "
+           "to 2 and one group", algorithm="winograd", stride=2),
     ErrorCase("bias", F.conv2d,
               {"x": normal(1, 2, 3, 3), "w": normal(4, 2, 1, 1), "bias": normal(3)},
               "conv2d: bias must have shape (4,), has (3,)"),

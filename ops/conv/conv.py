@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,6 +13,14 @@ from megbrain_py.dtypes import Array, Layout, Shape, TensorType
 from megbrain_py.errors import require
 from megbrain_py.graph import Node, Operator, Var
 from megbrain_py.ops.binary import add, greater
+from megbrain_py.ops.conv.algorithm import (
+    CONVOLUTION,
+    WEIGHT_GRADIENT,
+    Costs,
+    choose_winograd,
+    fits_winograd,
+    require_algorithm,
+)
 from megbrain_py.ops.conv.geometry import Padding, Pair, padding4, pair, refuse, window_sizes
 from megbrain_py.ops.movement import reshape
 from megbrain_py.ops.reduce import broadcast_to
@@ -25,12 +33,15 @@ class Convolution(Operator):
     padding is (top, bottom, left, right). In all three, x is [N, C, H, W], the weights w are
     [O, C/groups, kh, kw] and y is [N, O, H', W'] with
     y[n,o,i,j] = sum over c, a, b of w[o,c,a,b] * x[n, c, i*stride + a*dilation - padding, ...].
+    algorithm: "direct", "winograd", or "auto": the faster one (algorithm.py).
     """
 
     stride: Pair
     padding: Padding
     dilation: Pair
     groups: int
+    algorithm: str = field(default="auto", kw_only=True)
+    costs: ClassVar[Costs] = CONVOLUTION
 
     def y_shape(self, x: Shape, w: Shape) -> Shape:
         """Shape of the convolution's output; refuses what does not fit."""
@@ -45,14 +56,33 @@ class Convolution(Operator):
             f"{w[0]} output channels do not split into {self.groups} groups",
         )
         size = window_sizes(x[2:], (w[2], w[3]), self.stride, self.padding, self.dilation)
+        require_algorithm(self.algorithm, self.fits_winograd(w))
         return (x[0], w[0], *size)
 
     def operator(self, kind: Any, **fields: Any) -> Any:
         """An operator of the family with this geometry."""
         return kind(
             stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups,
-            **fields,
+            algorithm=self.algorithm, **fields,
         )  # fmt: skip
+
+    def fits_winograd(self, w: Shape) -> bool:
+        """Can Winograd's algorithm compute this with weights of shape w?"""
+        return fits_winograd(w[2:], self.stride, self.padding, self.dilation, self.groups)
+
+    def kernel_for(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> str:
+        (other,) = self.variants
+        winograd = self.algorithm == "winograd"
+        if self.algorithm == "auto":
+            x, w, tiled = self.signature(inputs, outputs)
+            winograd = self.fits_winograd(w) and choose_winograd(x, w, tiled, self.costs)
+        return other if winograd else self.kernel
+
+    def signature(
+        self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
+    ) -> tuple[TensorType, Shape, Shape]:
+        """Type of the images, shape of w, shape of what Winograd's algorithm cuts into tiles."""
+        return inputs[0], inputs[1].shape, outputs[0].shape
 
     def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
         wanted: tuple[Layout, ...] = ("channels_last", "rows", "rows")
@@ -95,7 +125,7 @@ def _require_floats(*types: TensorType) -> None:
 
 
 @dataclass(frozen=True)
-class Conv2d(Convolution, kernel="conv2d"):
+class Conv2d(Convolution, kernel="conv2d", variants=("conv2d_winograd",)):
     """y = conv(x, w) (+ bias) (then the activation, when one is fused in: "relu")."""
 
     activation: str | None = None
@@ -137,7 +167,9 @@ class Conv2d(Convolution, kernel="conv2d"):
 
 
 @dataclass(frozen=True)
-class Conv2dBackwardData(Convolution, kernel="conv2d_backward_data"):
+class Conv2dBackwardData(
+    Convolution, kernel="conv2d_backward_data", variants=("conv2d_backward_data_winograd",)
+):
     """dx of shape `x_shape` from dy and w: the adjoint of the convolution in x."""
 
     x_shape: Shape
@@ -173,10 +205,13 @@ class Conv2dBackwardData(Convolution, kernel="conv2d_backward_data"):
 
 
 @dataclass(frozen=True)
-class Conv2dBackwardWeights(Convolution, kernel="conv2d_backward_weights"):
+class Conv2dBackwardWeights(
+    Convolution, kernel="conv2d_backward_weights", variants=("conv2d_backward_weights_winograd",)
+):
     """dw of shape `w_shape` from x and dy: the adjoint of the convolution in w."""
 
     w_shape: Shape
+    costs: ClassVar[Costs] = WEIGHT_GRADIENT
 
     def infer(self, x: TensorType, dy: TensorType) -> TensorType:
         _require_floats(x, dy)
@@ -186,6 +221,11 @@ class Conv2dBackwardWeights(Convolution, kernel="conv2d_backward_weights"):
 
     def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
         return ("channels_last", "channels_last"), ("rows",)
+
+    def signature(
+        self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
+    ) -> tuple[TensorType, Shape, Shape]:
+        return inputs[0], self.w_shape, inputs[1].shape
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return self.flops_of(inputs[1].shape, self.w_shape)
@@ -230,18 +270,22 @@ def conv2d(
     padding: int | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
+    algorithm: str = "auto",
 ) -> Var:
     """Cross-correlation of images x [N, C, H, W] with w [O, C/groups, kh, kw]: [N, O, H', W'].
 
     stride, dilation: pixels, one or (vertical, horizontal). padding: pixels of zeros, one,
     (vertical, horizontal) or (top, bottom, left, right). bias: [O].
     H' = (H + top + bottom - dilation * (kh - 1) - 1) // stride + 1; W' likewise.
+    algorithm: "direct", "winograd" (3x3, stride and dilation 1, padding <= 2, one group; rounding
+    errors are about twice as large), or "auto": whatever is estimated to be faster for the shapes,
+    always the same for the same shapes. The gradients use it too.
     Raises GraphError when channels do not fit or the output would have no pixels; N may be 0.
     """
     name = "conv2d"
     op = Conv2d(
         pair(name, "stride", stride), padding4(name, padding), pair(name, "dilation", dilation),
-        groups,
+        groups, algorithm=algorithm,
     )  # fmt: skip
     result: Var = op(x, w) if bias is None else op(x, w, bias)
     return result
