@@ -20,8 +20,14 @@ TRUE_BOXES = 8  # of each picture
 LARGE = {
     "convolution": ("conv2d", "channel_sum"),
     "matrix products": ("matmul", "linear"),
-    "batch norm": ("channel_moments", "channel_normalise", "channel_scale", "channel_affine"),
-    "elementwise": ("add", "sub", "mul", "div", "neg", "square", "relu"),
+    "batch norm": (
+        "channel_moments",
+        "channel_normalise",
+        "channel_scale",
+        "channel_affine",
+        "channel_relu",
+    ),  # fmt: skip
+    "elementwise": ("add", "sub", "mul", "div", "neg", "square", "relu", "fused"),
 }
 
 
@@ -65,8 +71,8 @@ def main() -> None:
     for _ in range(1 + arguments.steps):
         step(profile=True, **feeds)
         spent: dict[str, float] = defaultdict(float)
-        for kernel, _origin, seconds in step.profile():
-            spent[kernel] += seconds
+        for row in step.profile(last=1).rows:
+            spent[row.kernel] += row.seconds
         runs.append(spent)
     median = {k: float(np.median([run[k] for run in runs[1:]])) for k in runs[0]}
     whole = sum(median.values())

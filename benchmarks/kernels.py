@@ -1,6 +1,6 @@
-"""Kernels one by one against the machine's roof; RoI Align and NMS beside torchvision's.
+"""Kernels one by one against the machine's roof, on warm and on cold caches.
 
-python benchmarks/kernels.py [words]     only rows whose name holds one of the words; "torchvision"
+python benchmarks/kernels.py [words]     only rows whose name holds one of the words
 
 Each kernel is loaded alone, as a plan of one instruction. cold: another kernel has just walked
 through 128 MB; warm: it runs on what its last run left in the caches. The fewest bytes are counted
@@ -10,13 +10,11 @@ through 128 MB; warm: it runs on what its last run left in the caches. The fewes
 from __future__ import annotations
 
 import argparse
-import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from kernel_cases import CASES, KernelCase, random_boxes
-from pairs import compare
+from kernel_cases import CASES, KernelCase
 
 import megbrain_py as mb
 from megbrain_py import engine
@@ -44,7 +42,8 @@ class Bench:
     def seconds(self) -> float:
         """Of one run of the kernel alone."""
         self._executable.run({}, {}, profile=True)
-        return self._executable.seconds()[-1]
+        start, end = self._executable.times()[-1]
+        return end - start
 
     def _add_state(self, array: Array, type: TensorType) -> int:
         self._slots.append(Slot(type, "state", len(self._state), -1, 2))
@@ -72,7 +71,9 @@ class Bench:
         shared = dict(op.may_overwrite(ins, outs)) if in_place else {}
         targets = [slots[shared[o]] if o in shared else self._add_scratch(t)
                    for o, t in enumerate(outs)]  # fmt: skip
-        call = Instruction(op.kernel, tuple(slots), tuple(targets), op.attrs(), node.origin)
+        call = Instruction(
+            op.kernel_for(ins, outs), tuple(slots), tuple(targets), op.attrs(), node.origin, op=op
+        )
         memory = engine.workspace_bytes(call, ins, outs)
         if memory == 0:
             return call
@@ -161,86 +162,11 @@ def table(cases: Iterator[KernelCase]) -> None:
         )
 
 
-# --- beside torchvision --------------------------------------------------------------------------
-
-Side = Callable[[], object]
-
-
-def roi_align_sides() -> Mapping[str, tuple[Side, Side]]:
-    """512 boxes on 1x256x128x128 -> 7x7, two samples: forward and backward."""
-    import torch
-    from torchvision.ops import roi_align
-
-    rng = np.random.default_rng(0)
-    x, dy = (rng.standard_normal(s).astype(np.float32)
-             for s in ((1, 256, 128, 128), (512, 256, 7, 7)))  # fmt: skip
-    boxes = random_boxes(rng, 512, extent=512)[None]
-    maps, weight = Parameter(x), Parameter(dy)
-    count = Parameter(np.array([512], np.int32), trainable=False)
-    y = F.roi_align([maps], Parameter(boxes), count, 7, [0.25])
-    (dx,) = mb.gradients(F.sum(y * weight), [maps])
-    step = mb.compile({"y": y, "dx": dx})  # with the copies from and to NCHW
-    nodes = y.node, dx.node
-    kernels = [Bench(n, cold=False) for n in nodes]
-    tx = torch.from_numpy(x).requires_grad_()
-    tdy, rois = torch.from_numpy(dy), [torch.from_numpy(boxes[0])]
-
-    def theirs() -> object:
-        tx.grad = None
-        roi_align(tx, rois, 7, 0.25, 2).backward(tdy)
-        return tx.grad
-
-    np.testing.assert_allclose(step()["dx"], theirs().numpy(), atol=2e-3)
-    return {
-        "roi_align, forward + backward": (lambda: [k.seconds() for k in kernels], theirs),
-        "the same with NCHW in and out": (step, theirs),
-    }
-
-
-def nms_sides() -> Mapping[str, tuple[Side, Side]]:
-    """NMS of 12,000 boxes: most overlap a better one, or few."""
-    import torch
-    from torchvision.ops import nms
-
-    sides: dict[str, tuple[Side, Side]] = {}
-    for name, extent in (("crowded", 200.0), ("random", 1000.0), ("sparse", 8000.0)):
-        rng = np.random.default_rng(1)
-        boxes = random_boxes(rng, 12000, extent=extent, side=100.0)
-        scores = rng.permutation(12000).astype(np.float32)
-        inputs = Parameter(boxes[None]), Parameter(scores[None])
-        index, count = F.nms(*inputs, rows=12000, iou_threshold=0.5)
-        step = mb.compile({"index": index, "count": count})
-        tensors = torch.from_numpy(boxes), torch.from_numpy(scores)
-        kept = nms(*tensors, 0.5).numpy()
-        found = step()
-        assert np.array_equal(found["index"][0, : found["count"][0]], kept), name
-        sides[f"nms of 12,000, {name} ({len(kept)} stay)"] = (step, lambda t=tensors: nms(*t, 0.5))
-    return sides
-
-
-def beside_torchvision(pairs: int) -> None:
-    """Print the verdicts, or that torchvision is not installed."""
-    if importlib.util.find_spec("torchvision") is None:
-        print("torchvision is not installed")
-        return
-    import torch
-
-    torch.set_num_threads(engine.num_threads())
-    for sides in (roi_align_sides(), nms_sides()):
-        for name, (ours, theirs) in sides.items():
-            print(f"{name}: {compare(ours, theirs, pairs)}")
-
-
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("words", nargs="*")
-    parser.add_argument("--pairs", type=int, default=15)
-    arguments = parser.parse_args()
-    if arguments.words != ["torchvision"]:
-        table(rows(arguments.words))
-    if not arguments.words or "torchvision" in arguments.words:
-        beside_torchvision(arguments.pairs)
+    table(rows(parser.parse_args().words))
 
 
 if __name__ == "__main__":
