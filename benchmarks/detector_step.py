@@ -26,7 +26,7 @@ LARGE = {
         "channel_scale",
         "channel_affine",
         "channel_relu",
-    ),  # fmt: skip
+    ),
     "elementwise": ("add", "sub", "mul", "div", "neg", "square", "relu", "fused"),
 }
 
