@@ -99,3 +99,35 @@ def test_a_relus_gradient_that_is_fetched_stays() -> None:
     kernels = _kernels(passes.run(Graph({**outputs, "dz": behind_norm.outputs[0]})))
     assert "channel_relu_affine_sum" not in kernels
     assert kernels.count("channel_normalise_sums") == 2
+
+
+def _convolved(channels: int, bias: bool) -> tuple[dict[str, Var], dict[str, np.ndarray]]:
+    """relu(conv + bias) and the gradient of a sum of its squares."""
+    x = mb.placeholder("x", (2, channels, 24, 24))
+    w = mb.Parameter(normal(channels, channels, 3, 3, scale=0.05))
+    b = mb.Parameter(normal(channels)) if bias else None
+    y = F.relu(F.conv2d(x, w, b, padding=1))
+    (dw,) = mb.gradients(F.sum(y * y), [w])
+    return {"y": y, "dw": dw}, {"x": normal(2, channels, 24, 24)}
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_relu_joins_a_winograd_convolution(bias: bool) -> None:
+    outputs, fed = _convolved(64, bias)
+    joined = mb.compile(outputs)
+    plain = mb.compile(outputs, pipeline=[p for p in passes.PIPELINE if p is not passes.fuse])
+    kernels = [step.kernel for step in joined.plan.instructions]
+    assert "conv2d_winograd" in kernels and "relu" not in kernels
+    assert "relu" in [step.kernel for step in plain.plan.instructions]
+    for name, value in joined(**fed).items():
+        np.testing.assert_array_equal(value, plain(**fed)[name])
+    fed["x"][1, 3, 5, 7] = np.nan
+    assert np.isnan(joined(**fed)["y"][1, :, 4:7, 6:9]).all()
+
+
+def test_relu_stays_behind_a_direct_convolution() -> None:
+    outputs, fed = _convolved(4, True)
+    function = mb.compile({"y": outputs["y"]})
+    assert [step.kernel for step in function.plan.instructions][:2] == ["conv2d", "relu"]
+    fed["x"][1, 3, 5, 7] = np.nan
+    assert np.isnan(function(**fed)["y"][1, :, 4:7, 6:9]).all()

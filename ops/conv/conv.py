@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from megbrain_py.dtypes import Array, Layout, Shape, TensorType
 from megbrain_py.errors import require
-from megbrain_py.graph import Node, Operator, Var
+from megbrain_py.graph import Node, Operator, Rewriter, Var
 from megbrain_py.ops.binary import add, greater
 from megbrain_py.ops.conv.algorithm import (
     CONVOLUTION,
@@ -24,6 +24,7 @@ from megbrain_py.ops.conv.algorithm import (
 from megbrain_py.ops.conv.geometry import Padding, Pair, padding4, pair, refuse, window_sizes
 from megbrain_py.ops.movement import reshape
 from megbrain_py.ops.reduce import broadcast_to
+from megbrain_py.ops.unary.activations import Relu
 
 
 @dataclass(frozen=True)
@@ -124,11 +125,33 @@ def _require_floats(*types: TensorType) -> None:
     )
 
 
+def join_relu(node: Node, inputs: tuple[Var, ...]) -> Sequence[Var] | None:
+    """relu(conv(x, w) + bias) as one node, where Winograd's kernel is taken.
+
+    Not elsewhere: oneDNN's ReLU turns NaN into 0, and a network that diverges must be seen to.
+    """
+    if not isinstance(node.op, Relu) or not isinstance(inputs[0].node.op, Conv2d):
+        return None
+    conv = inputs[0].node
+    op = replace(inputs[0].node.op, activation="relu")
+    types = [v.type for v in conv.inputs]
+    wanted, given = op.layouts(types)  # those that the layout pass will give
+    kernel = op.kernel_for(
+        [t.with_layout(layout) for t, layout in zip(types, wanted, strict=True)],
+        [inputs[0].type.with_layout(given[0])],
+    )
+    if kernel == op.kernel:
+        return None
+    result: Var = op(*conv.inputs)
+    return [result]
+
+
 @dataclass(frozen=True)
 class Conv2d(Convolution, kernel="conv2d", variants=("conv2d_winograd",)):
     """y = conv(x, w) (+ bias) (then the activation, when one is fused in: "relu")."""
 
     activation: str | None = None
+    rewrites: ClassVar[Sequence[Rewriter]] = (join_relu,)
 
     def infer(self, x: TensorType, w: TensorType, *bias: TensorType) -> TensorType:
         require(len(bias) <= 1, f"takes x, w and one bias, found {2 + len(bias)} inputs")
