@@ -6,6 +6,7 @@ python benchmarks/fusion.py [resnet50 | detector] [--pairs 15]
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -71,18 +72,27 @@ def by_kernel(step: mb.Function, feeds: Feeds, runs: int = 4) -> dict[str, float
     return {row.kernel: 1e3 * row.seconds for row in step.profile(last=runs).by_kernel()}
 
 
-def main() -> None:
-    """Print verdicts and tables."""
+def compared(
+    description: str | None, other: str, pipeline: tuple[passes.Pass, ...]
+) -> Iterator[tuple[mb.Function, mb.Function, Feeds]]:
+    """The steps that the command line names, by the usual passes and by others, and their feeds;
+    verdict and memory are printed."""
     builds = {"resnet50": resnet50, "detector": detector}
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("step", nargs="?", choices=list(builds), help="default: both")
     parser.add_argument("--pairs", type=int, default=15)
     arguments = parser.parse_args()
     for name in [arguments.step] if arguments.step else builds:
-        (fused, feeds), (plain, _) = builds[name](passes.PIPELINE), builds[name](PLAIN)
-        sides = [partial(seconds, partial(step, **feeds)) for step in (fused, plain)]
+        (ours, feeds), (theirs, _) = builds[name](passes.PIPELINE), builds[name](pipeline)
+        sides = [partial(seconds, partial(step, **feeds)) for step in (ours, theirs)]
         print(name, compare(*sides, arguments.pairs))
-        print(f"  peak {fused.peak_bytes / 2**20:.0f} MiB, plain {plain.peak_bytes / 2**20:.0f}")
+        print(f"  peak {ours.peak_bytes / 2**20:.0f} MiB, {other} {theirs.peak_bytes / 2**20:.0f}")
+        yield ours, theirs, feeds
+
+
+def main() -> None:
+    """Print verdicts and tables."""
+    for fused, plain, feeds in compared(__doc__, "plain", PLAIN):
         a, b = by_kernel(fused, feeds), by_kernel(plain, feeds)
         for kernel in sorted({*a, *b}, key=lambda k: -max(a.get(k, 0), b.get(k, 0))):
             if max(a.get(kernel, 0), b.get(kernel, 0)) > 1:

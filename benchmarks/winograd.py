@@ -6,15 +6,12 @@ convolutions)
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
-from fusion import by_kernel, detector, resnet50
+from fusion import by_kernel, compared
 
 from megbrain_py import passes
-from megbrain_py.bench.pairs import compare, seconds
 from megbrain_py.graph import Graph, Node, Var, make_node, rewrite
 from megbrain_py.ops.conv.conv import Convolution
 
@@ -32,17 +29,7 @@ def direct(graph: Graph) -> Graph:
 
 def main() -> None:
     """Print verdicts, memory and the convolutions' time."""
-    builds = {"resnet50": resnet50, "detector": detector}
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("step", nargs="?", choices=list(builds), help="default: both")
-    parser.add_argument("--pairs", type=int, default=15)
-    arguments = parser.parse_args()
-    for name in [arguments.step] if arguments.step else builds:
-        ours, feeds = builds[name](passes.PIPELINE)
-        theirs, _ = builds[name]((direct, *passes.PIPELINE))
-        sides = [partial(seconds, partial(step, **feeds)) for step in (ours, theirs)]
-        print(name, compare(*sides, arguments.pairs))
-        print(f"  peak {ours.peak_bytes / 2**20:.0f} MiB, direct {theirs.peak_bytes / 2**20:.0f}")
+    for ours, theirs, feeds in compared(__doc__, "direct", (direct, *passes.PIPELINE)):
         for side, step in (("chosen", ours), ("direct", theirs)):
             times = by_kernel(step, feeds)
             found = [f"{k} {t:.0f} ms" for k, t in sorted(times.items()) if k.startswith("conv2d")]
