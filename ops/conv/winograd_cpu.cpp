@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::int64_t kColumns = 64;  // output channels whose products are made together
 constexpr std::int64_t kPanels = kColumns / kPanel;
-constexpr std::int64_t kWeightChunk = 8;  // input channels whose weights are gathered together
+constexpr std::int64_t kWeightChunk = 8;   // input channels whose weights are gathered together
 constexpr std::int64_t kWeightsAhead = 8;  // output channels whose weights are asked for ahead
 constexpr std::int64_t kLine = 16;         // floats of a line of the cache
 
