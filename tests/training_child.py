@@ -1,8 +1,9 @@
 """A small training as a program of its own, which can kill itself (-9) at a chosen place.
 
 usage: training_child.py FOLDER [PLACE COUNT]
-PLACE: "step" (before that batch is given: in the middle of a step), "half" (while the COUNTth checkpoint is half written),
-"before_rename", "after_rename" (of the COUNTth checkpoint), "log" (in the COUNTth log line).
+PLACE: "step" (before that batch is given, two of which make a step), "half" (while the COUNTth
+checkpoint is half written), "before_rename", "after_rename" (of the COUNTth checkpoint), "log" (in
+the COUNTth log line).
 """
 
 from __future__ import annotations

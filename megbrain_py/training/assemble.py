@@ -11,6 +11,7 @@ import numpy as np
 
 from megbrain_py import optim
 from megbrain_py.data import Augmentation, CocoDataset, Loader, Resize, read_coco
+from megbrain_py.data.samplers import SAMPLINGS
 from megbrain_py.errors import DataError
 from megbrain_py.training.anchors import anchor_sizes
 from megbrain_py.training.config import OptimizerConfig, TrainConfig
@@ -56,7 +57,8 @@ def train_loader(config: TrainConfig, dataset: CocoDataset) -> Loader:
     augmentation = Augmentation(
         flip=data.flip,
         short_side_range=None if low == high else (low, high),
-        short_sides=(low,) if low == high else (),
+        short_sides=data.short_sides or ((low,) if low == high else ()),
+        per_batch=bool(data.short_sides),
         brightness=data.brightness,
         contrast=data.contrast,
         saturation=data.saturation,
@@ -67,6 +69,7 @@ def train_loader(config: TrainConfig, dataset: CocoDataset) -> Loader:
         seed=config.seed,
         resize=Resize(data.short_side, data.long_side),
         augmentation=augmentation,
+        repeats=SAMPLINGS[data.sampling](dataset, data.repeat_threshold),
         skip_empty=data.skip_empty,
         multiple=data.size_multiple,
         most_groups=data.groups,
@@ -200,7 +203,7 @@ def _parts(
 ) -> Parts:
     data = config.data
     wanted = InputConfig(data.short_side, data.long_side, data.size_multiple)
-    images = sum(len(group.images) for group in loader.groups)
+    images = loader.images_per_epoch
     steps = total_steps(config, images)
     measuring: dict[str, Any] = {}
     if val is not None:
