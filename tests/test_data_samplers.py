@@ -28,7 +28,7 @@ def dataset(*labels: tuple[int, ...], kinds: int = 3) -> CocoDataset:
     images = []
     for n, present in enumerate(labels):
         objects = tuple(
-            Annotation(k, c, (1, 1, 9, 9), 64, False, None) for k, c in enumerate(found)
+            Annotation(k, c, (1, 1, 9, 9), 64, False, None) for k, c in enumerate(present)
         )
         size = (40, 60) if n % 2 else (60, 40)
         images.append(ImageEntry(n, f"{n}.png", *size, objects))

@@ -52,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
         "--images", metavar="DIR", help="pictures; default: beside the annotations"
     )
     evaluate.add_argument("-o", "--output", metavar="FILE.json", help="also write all detections")
+    evaluate.add_argument(
+        "--pictures", metavar="DIR", help="also write classes.png, confusion.png, detections.png"
+    )
+    evaluate.add_argument(
+        "--score", type=float, default=0.5, help="least score of the pictures' detections"
+    )
     evaluate.add_argument("--batch", type=int, default=4, help="pictures at a time")
 
     predict = commands.add_parser("predict", help="draw the objects of pictures, write COCO JSON")

@@ -70,9 +70,9 @@ def group_images(
 ) -> tuple[Group, ...]:
     """Sort pictures into at most `most_groups` groups of like shape at the largest shorter side.
 
-    A group has one padded size (height and width are multiples of `multiple`), or up to
-    `most_scales` of them, one for each side when these are no more, when several shorter sides may be drawn. The choice depends on the
-    annotations only.
+    A group has one padded size (height and width are multiples of `multiple`), or when several
+    shorter sides may be drawn up to `most_scales` of them, one for each side if these are no more.
+    The choice depends on the annotations only.
     """
     largest = max(short_sides)
     rounded = [_round_up(resize.size(im.height, im.width, largest), multiple) for im in images]

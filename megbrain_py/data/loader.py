@@ -247,8 +247,9 @@ class Loader:
         images = sum(len(group.images) for group in self.groups)
         signatures = self.signatures().most_common()
         again = "" if self._repeats is None else f" drawn {self.images_per_epoch} times"
+        steps = f"{self.steps_per_epoch} steps of {self.batch_size}"
         lines = [
-            f"{images} pictures{again}, {self.steps_per_epoch} steps of {self.batch_size} an epoch, "
+            f"{images} pictures{again}, {steps} an epoch, "
             f"{len(signatures)} input signature{'s' if len(signatures) > 1 else ''}:"
         ]
         lines += [f"  {signature} ({count} steps)" for signature, count in signatures]

@@ -26,6 +26,7 @@ from megbrain_py.training.detector import (
     model_config,
 )
 from megbrain_py.training.parts import Parts
+from megbrain_py.training.pictures import draw_measured
 from megbrain_py.training.policy import describe, learning_rates, total_steps
 from megbrain_py.training.progress import Display
 from megbrain_py.training.runs import find_checkpoint, image_folder
@@ -214,7 +215,10 @@ def _parts(
             return full_batches(val_loader, config.val_loss_images)
 
         def evaluate() -> dict[str, Any]:
-            return figures(detect_all(detecting, val_loader, workers=data.workers))
+            found = detect_all(detecting, val_loader, workers=data.workers)
+            values = figures(found)
+            draw_measured(found, values, Path(config.output))
+            return values
 
         measuring["evaluate"] = evaluate
         if config.val_loss_images:
