@@ -23,6 +23,7 @@ from megbrain_py.training import checkpoint, settings
 from megbrain_py.training.checkpoint import Checkpoint, load_state
 from megbrain_py.training.config import TrainConfig
 from megbrain_py.training.ema import Average
+from megbrain_py.training.events import Events
 from megbrain_py.training.log import RunLog
 from megbrain_py.training.measure import Measuring
 from megbrain_py.training.parts import Parts
@@ -71,6 +72,7 @@ class Trainer:
         self.measuring = Measuring(config, parts, self.log, self.show, self.average)
         self.step = 0  # steps done
         self._rate = Rate()
+        self._events: Events | None = None
         self._since = 0.0  # when the step before ended
         self._stop: int | None = None
         self._saved = -1
@@ -99,6 +101,8 @@ class Trainer:
             finally:
                 self.show.close()
                 self.log.close()
+                if self._events is not None:
+                    self._events.close()
         if early:
             self.show.message(
                 f"no better {self.config.best_by} in {self.config.patience} measurings: "
@@ -262,6 +266,9 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         text = settings.to_toml(self.config)
         write_atomically(self.folder / CONFIG_FILE, text.encode())
+        if self.config.tensorboard:
+            self._events = Events(self.folder, self.step, text)
+            self.log.listeners.append(self._events.line)
 
     def _take_over(self, found: Checkpoint) -> None:
         if found.seed != self.config.seed:
