@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -104,6 +105,7 @@ class TrainStep:
             for p in (self._weights if several else ())
         ]
         self.peak_bytes = 0  # scratch memory of the last batch's function
+        self.news: list[str] = []  # about functions compiled since the reader emptied it
 
     # --- graphs ---
 
@@ -184,8 +186,17 @@ class TrainStep:
 
     def _run(self, feeds: Mapping[str, Any]) -> dict[str, float]:
         types = {name: tensor_type(array.shape, array.dtype) for name, array in feeds.items()}
+        before, started = self.signatures, time.perf_counter()
         function = self.function.specialize(**types)
         self.peak_bytes = function.peak_bytes
+        if self.signatures > before:
+            shape = "x".join(map(str, feeds["images"].shape))
+            self.news.append(
+                f"compiled step function {self.signatures}: pictures {shape}, "
+                f"{feeds['labels'].shape[1]} rows of boxes, "
+                f"{self.peak_bytes / 2**20:.1f} MiB of memory, "
+                f"{time.perf_counter() - started:.1f} s"
+            )
         return {name: float(value) for name, value in function(**feeds).items()}
 
 

@@ -129,21 +129,17 @@ class Trainer:
     @span("step")
     def _one_step(self, batches: Sequence[Batch]) -> None:
         lr = self.parts.schedule(self.step)
-        before = self.step_function.signatures
         started = time.perf_counter()
         losses = self.step_function(batches, self.config.seed, self.step, lr)
         ended = time.perf_counter()
         seconds = ended - started
         self._refuse_non_finite(losses, batches)
         self.step += 1
-        usual = self.step_function.signatures == before
-        if not usual:
-            shape = "x".join(map(str, batches[-1]["images"].shape))
-            self.show.message(
-                f"compiled step function {self.step_function.signatures}: pictures {shape}, "
-                f"{batches[-1]['labels'].shape[1]} rows of boxes, "
-                f"{self.step_function.peak_bytes / 2**20:.1f} MiB of memory, {seconds:.1f} s"
-            )
+        news = self.step_function.news
+        usual = not news
+        for text in news:
+            self.show.message(text)
+        news.clear()
         # From end to end: waiting for pictures and writing checkpoints take time too.
         images = sum(len(batch["image_ids"]) for batch in batches)
         self._rate.add(images, ended - self._since, usual=usual)

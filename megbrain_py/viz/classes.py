@@ -18,12 +18,22 @@ def _short(name: str) -> str:
     return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
 
 
+def _colours(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Blue on the diagonal, red beside it, grey in the last row: float64[n, n, 4]."""
+    from matplotlib import colormaps
+
+    right = np.eye(len(shares), dtype=bool)[..., None]
+    found = np.where(right, colormaps["Blues"](shares), colormaps["Reds"](shares))
+    found[-1] = colormaps["Greys"](shares[-1] * 0.8)
+    return np.asarray(found)
+
+
 def draw_confusion(
     counts: npt.NDArray[np.int64], class_names: Sequence[str], path: Path, title: str = "confusion"
 ) -> None:
     """Write a PNG of counts [K + 1, K + 1] (data/confusion.py): rows are the objects' classes,
-    columns the detections', each row in shares of its objects (the background's row, which has
-    none, in shares of its detections)."""
+    columns the detections', each row in shares of its objects: right ones blue, mistakes red. The
+    background's row, which has no objects, is grey, in shares of its detections."""
     from matplotlib.figure import Figure
 
     names = [*map(_short, class_names), "background"]
@@ -32,18 +42,19 @@ def draw_confusion(
     cell = float(np.clip(9.0 / size, 0.28, 1.15))
     letters = max(map(len, names))
     margin = 0.6 + 0.085 * letters
-    figure = Figure(figsize=(cell * size + margin + 1.1, cell * size + margin + 0.9))
+    figure = Figure(figsize=(cell * size + margin + 0.35, cell * size + margin + 0.5))
     width, height = figure.get_size_inches()
     axes = figure.add_axes(
         (margin / width, margin / height, cell * size / width, cell * size / height)
     )
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(_colours(shares))
     if size <= _NUMBERED:
         for (row, column), count in np.ndenumerate(counts):
             share, large = shares[row, column], cell > 0.7
             if count:
+                in_shares = large and row < size - 1
                 axes.text(
-                    column, row, f"{share:.2f}\n{count}" if large else f"{count}",
+                    column, row, f"{share:.2f}\n{count}" if in_shares else f"{count}",
                     ha="center", va="center", color="white" if share > 0.55 else "0.15",
                     fontsize=9 if large else 7,
                 )  # fmt: skip
