@@ -247,12 +247,12 @@ class Loader:
         images = sum(len(group.images) for group in self.groups)
         signatures = self.signatures().most_common()
         again = "" if self._repeats is None else f" drawn {self.images_per_epoch} times"
-        steps = f"{self.steps_per_epoch} steps of {self.batch_size}"
+        batches = f"{self.steps_per_epoch} batches of {self.batch_size}"
         lines = [
-            f"{images} pictures{again}, {steps} an epoch, "
+            f"{images} pictures{again}, {batches} an epoch, "
             f"{len(signatures)} input signature{'s' if len(signatures) > 1 else ''}:"
         ]
-        lines += [f"  {signature} ({count} steps)" for signature, count in signatures]
+        lines += [f"  {signature} ({count} batches)" for signature, count in signatures]
         if self.overfull_images:
             lines.append(
                 f"  {len(self.overfull_images)} pictures have more than {ROWS[-1]} objects, "

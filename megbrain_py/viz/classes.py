@@ -25,6 +25,7 @@ def _colours(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     right = np.eye(len(shares), dtype=bool)[..., None]
     found = np.where(right, colormaps["Blues"](shares), colormaps["Reds"](shares))
     found[-1] = colormaps["Greys"](shares[-1] * 0.8)
+    found[shares == 0] = 1.0
     return np.asarray(found)
 
 

@@ -31,7 +31,7 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     width = 5.0 * len(panels)
     figure = Figure(figsize=(width, 4.6))
     figure.subplots_adjust(
-        left=0.5 / width, right=1 - 0.65 / width, bottom=0.11, top=0.92, wspace=0.22
+        left=0.5 / width, right=1 - 0.65 / width, bottom=0.11, top=0.92, wspace=0.24
     )
     found = figure.subplots(1, len(panels))
     for panel, axes in zip(panels, found, strict=True):
@@ -133,6 +133,5 @@ def _norm(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     curve = smooth(values, max(len(values) // 50, 1) | 1)
     axes.plot(steps, values, color="C5", alpha=0.25, linewidth=0.6)
     axes.plot(steps, curve, color="C5", linewidth=2)
-    if (values > 0).any():
-        axes.set_yscale("log")
+    axes.set_ylim(0, float(np.percentile(values, 98)) * 1.3 or None)
     axes.set_title("norm of the gradients before clipping")
