@@ -274,3 +274,25 @@ def test_bar_runs(capsys: pytest.CaptureFixture[str]) -> None:
     bar.message("[not markup]")
     bar.close()
     assert "[not markup]" in capsys.readouterr().out
+
+
+def test_the_resumed_run_under_checks_names_the_operator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the message of the guard says to do, done."""
+    config = config_of(tmp_path / "run", "checkpoint_every=2")
+
+    def exploding(start: int, stop: int) -> Any:
+        for step in range(start, stop):
+            batch = batch_of(3, step)
+            if step == 5:
+                batch["images"] *= np.float32(1e30)  # its square is infinite
+            yield batch
+
+    with pytest.raises(EngineError) as caught:
+        Trainer(config, parts_of(config, 10, batches=exploding), quiet()).run()
+    advice = f"MB_CHECK=1 megbrain train --resume {tmp_path / 'run'}"
+    assert advice in str(caught.value)
+    monkeypatch.setenv("MB_CHECK", "1")
+    with pytest.raises(EngineError, match=r"^check: .* mul at .*training_fakes\.py:\d+, made"):
+        Trainer(config, parts_of(config, 10, batches=exploding), quiet()).run(resume=True)
