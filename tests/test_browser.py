@@ -47,6 +47,7 @@ def test_page_of_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     polygon, rle = document["annotations"][:2]
     polygon["segmentation"] = [[1.2, 1, 9, 1, 9.6, 9]]
     height, width = 40, 60
+    document["annotations"][2]["segmentation"] = {"size": [1, 9], "counts": [4, 5]}  # not its size
     rle["segmentation"] = {"size": [height, width], "counts": [41, 3, height * width - 44]}
     file = data_files.write(tmp_path / "data", document)
     assert main(["browse", str(file), "-o", str(tmp_path / "page")]) == 0
@@ -64,6 +65,7 @@ def test_page_of_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     mask = painted(first["objects"][1][6], height, width)
     assert mask.sum() == 3 and mask[1:4, 1].all()
     assert (page.parent / first["file"]).samefile(file.parent.parent / "images" / first["name"])
+    assert data["images"][1]["objects"][0][6] == ""
     with Image.open(page.parent / data["images"][1]["thumb"]) as thumbnail:
         assert thumbnail.size == (160, 320)
 

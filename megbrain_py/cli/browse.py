@@ -7,9 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from megbrain_py.errors import DataError
+
 if TYPE_CHECKING:
-    from megbrain_py.data import CocoDataset
-    from megbrain_py.viz.browser import Entry
+    from megbrain_py.data import CocoDataset, RunLengths
+    from megbrain_py.viz.browser import Entry, Mask
 
 _TOLD = 3  # unreadable pictures that are named
 
@@ -42,7 +44,7 @@ def browse(annotations: str, images: str | None, output: str) -> int:
 
 def _entry(dataset: CocoDataset, number: int) -> Entry:
     """A picture of the data set, its masks decoded."""
-    from megbrain_py.data import Polygons, decode_mask
+    from megbrain_py.data import Polygons
     from megbrain_py.data.images import open_rgb
     from megbrain_py.viz.browser import Entry, Shown
 
@@ -54,7 +56,7 @@ def _entry(dataset: CocoDataset, number: int) -> Entry:
         if isinstance(shape, Polygons):
             objects.append(Shown(one.label, box, one.crowd, outline=shape.parts))
         elif shape is not None:
-            mask = decode_mask(shape, image.height, image.width)
+            mask = _mask(shape, image.height, image.width)
             objects.append(Shown(one.label, box, one.crowd, mask=mask))
         else:
             objects.append(Shown(one.label, box, one.crowd))
@@ -63,3 +65,13 @@ def _entry(dataset: CocoDataset, number: int) -> Entry:
         image.file_name, path, image.height, image.width, tuple(objects),
         lambda: open_rgb(path, (image.height, image.width)),
     )  # fmt: skip
+
+
+def _mask(shape: RunLengths, height: int, width: int) -> Mask | None:
+    """The pixels of run lengths; None where they fit no such picture, as check-data reports."""
+    from megbrain_py.data import decode_mask
+
+    try:
+        return decode_mask(shape, height, width)
+    except DataError:
+        return None

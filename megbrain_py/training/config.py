@@ -164,6 +164,8 @@ class TrainConfig:
 
         if self.data.short_sides and self.data.scale_jitter != (1.0, 1.0):
             raise DataError("config: give data.short_sides or data.scale_jitter, not both")
+        if self.patience and not self.eval_every:
+            raise DataError("config: patience expects eval_every of at least 1, found 0")
         if self.best_by == "val_loss" and not self.val_loss_images:
             raise DataError(
                 "config: best_by=val_loss expects val_loss_images of at least 1, found 0"
