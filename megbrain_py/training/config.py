@@ -87,7 +87,7 @@ class OptimizerConfig:
     nesterov: bool = setting(False, "look ahead along the momentum (SGD)")
     weight_decay: float = setting(1e-4, "pull of the weights towards zero", low=0)
     schedule: str = setting(
-        "multistep", "how the rate falls; normal and long are MegDet's",
+        "multistep", "how the rate falls (normal, long: MegDet's)",
         choices=("multistep", "normal", "long", "cosine", "constant"),
     )  # fmt: skip
     drops: tuple[float, ...] = setting(
