@@ -306,9 +306,14 @@ class Trainer:
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Settings that differ, as texts; those that decide nothing are left out."""
-    harmless = ("output", "data.workers", "data.cache_mb", "log_every", "keep", "signatures")
-    plain = json.loads(json.dumps(dict(now)))
+    """Settings that differ, as texts; those that decide nothing are left out.
+
+    A setting that is younger than the checkpoint had what is now its default.
+    """
+    harmless = ("output", "data.workers", "data.cache_mb", "log_every", "keep", "signatures",
+                "tensorboard")  # fmt: skip
+    usual, plain = (json.loads(json.dumps(d)) for d in (settings.flat(TrainConfig()), dict(now)))
+    before = {**usual, **before}
     keys = [key for key in {**before, **plain} if key not in harmless]
     return [
         f"{key} = {before.get(key)} -> {plain.get(key)}"
