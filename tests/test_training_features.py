@@ -453,6 +453,7 @@ def test_event_files_hold_the_log_the_pictures_and_the_settings(tmp_path: Path) 
     assert b"eval_every = 2" in values["config/text_summary", 0].tensor.string_val[0]
     longer = config_of(folder, "tensorboard=true")
     Trainer(longer, parts_of(longer, 6), quiet()).run(resume=True)
+    assert len(list((folder / "tensorboard").iterdir())) == 2
     starts = [e.step for e in events_of(folder / "tensorboard") if e.HasField("session_log")]
     assert starts == [5]  # what a killed process wrote beyond the checkpoint is left out
 
@@ -462,3 +463,19 @@ def test_event_files_need_their_library(tmp_path: Path, monkeypatch: pytest.Monk
     config = config_of(tmp_path / "run", "tensorboard=true")
     with pytest.raises(DataError, match=r"tensorboard=true needs tensorboardX: pip install"):
         Trainer(config, parts_of(config, 2), quiet()).run()
+
+
+def test_a_kill_loses_no_event(tmp_path: Path) -> None:
+    """The files are looked at while the writer is open."""
+    config = config_of(tmp_path / "run", "tensorboard=true")
+    seen: list[int] = []
+
+    def batches(start: int, stop: int) -> Iterator[Batch]:
+        for step in range(start, stop):
+            if step == 3:
+                events = events_of(tmp_path / "run" / "tensorboard")
+                seen.extend(e.step for e in events for v in e.summary.value if v.tag == "train/lr")
+            yield batch_of(config.seed, step)
+
+    Trainer(config, parts_of(config, 4, batches=batches), quiet()).run()
+    assert seen == [1, 2, 3]

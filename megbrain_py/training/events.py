@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,50 +15,63 @@ from megbrain_py.training.log import Line
 from megbrain_py.training.pictures import NAMES
 
 FOLDER = "tensorboard"
-_FLUSH = 10  # seconds after which a reader sees what was written
 
 
 class Events:
-    """Writes into `run/tensorboard`; the library tensorboardX makes the files.
+    """Writes into `run/tensorboard`, each line at once; the library tensorboardX makes the records.
 
-    step: where the training starts; what an earlier process wrote from there on, TensorBoard then
+    step: where the training starts; what an earlier process wrote beyond it, TensorBoard then
     leaves out. Nothing is read back: log.jsonl is the run's memory.
     """
 
     def __init__(self, run: Path, step: int, config: str) -> None:
         try:
-            from tensorboardX.writer import SummaryWriter
+            from tensorboardX import event_file_writer, summary
+            from tensorboardX.proto import event_pb2
         except ImportError:
             raise DataError(
                 "config: tensorboard=true needs tensorboardX: "
                 "pip install 'megbrain_py[tensorboard]'"
             ) from None
         self.run = run
-        self._writer: Any = SummaryWriter(
-            str(run / FOLDER), purge_step=step + 1 if step else None, flush_secs=_FLUSH
-        )
-        if not step:
-            self._writer.add_text("config", f"```\n{config}\n```", 0)
+        self._summary: Any = summary
+        self._records: Any = event_pb2
+        files: Any = event_file_writer
+        folder = run / FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        # Names hold the second; the suffix keeps a quickly resumed run from the same name.
+        self._writer = files.EventsWriter(str(folder / "events"), f".{os.getpid()}.{step}")
+        if step:
+            start = self._records.SessionLog(status=self._records.SessionLog.START)
+            self._write(step + 1, session_log=start)
+        else:
+            self._write(0, summary=self._summary.text("config", f"```\n{config}\n```"))
+
+    def _write(self, step: int, **content: Any) -> None:
+        event = self._records.Event(wall_time=time.time(), step=step, **content)
+        self._writer.write_event(event)
 
     def line(self, line: Line) -> None:
         """A line of the log; after an evaluation also the pictures that it drew."""
         kind, step = line["kind"], line["step"]
         for name, value in _numbers(line):
-            self._writer.add_scalar(f"{kind}/{name}", value, step)
+            self._write(step, summary=self._summary.scalar(f"{kind}/{name}", value))
         if kind == "eval":
             for name in NAMES:
                 if (self.run / name).is_file():
                     self._picture(self.run / name, step)
+        self._writer.flush()
 
     def _picture(self, file: Path, step: int) -> None:
         from PIL import Image
 
         with Image.open(file) as picture:
             pixels = np.asarray(picture.convert("RGB"))
-        self._writer.add_image(file.stem, pixels, step, dataformats="HWC")
+        made = self._summary.image(file.stem, pixels, dataformats="HWC")
+        self._write(step, summary=made)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Close the file."""
         self._writer.close()
 
 
