@@ -119,3 +119,14 @@ def test_steps() -> None:
 def test_every_setting_is_explained() -> None:
     for line in settings.to_toml(TrainConfig()).splitlines():
         assert "#" in line or line.startswith("[") or not line, line
+
+
+def test_settings_that_contradict_each_other() -> None:
+    with pytest.raises(DataError, match=r"give data\.short_sides or data\.scale_jitter"):
+        read("data.short_sides=64,96", "data.scale_jitter=0.5,1")
+    with pytest.raises(DataError, match="best_by=val_loss expects val_loss_images of at least 1"):
+        read("best_by=val_loss", "val_loss_images=0")
+    with pytest.raises(DataError, match="patience expects eval_every of at least 1, found 0"):
+        read("patience=3")
+    with pytest.raises(DataError, match=r"best_by expects one of AP, AP50, .*, found 'mAP'"):
+        read("best_by=mAP")
