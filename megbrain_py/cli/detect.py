@@ -23,6 +23,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Print the 12 COCO numbers and AP per class."""
     from megbrain_py.training.assemble import open_data
     from megbrain_py.training.detector import Detecting, detect_all, load_trained
+    from megbrain_py.training.pictures import draw_measured
 
     trained = load_trained(arguments.model, arguments.checkpoint)
     config = trained.checkpoint.config if trained.checkpoint is not None else {}
@@ -41,7 +42,13 @@ def evaluate(arguments: argparse.Namespace) -> int:
     found = detect_all(Detecting(trained.model), loader, progress=_progress)
     if arguments.output:
         found.write(arguments.output)
-    print(found.evaluate())
+    result = found.evaluate()
+    print(result)
+    if arguments.pictures:
+        folder = Path(arguments.pictures)
+        per_class = {"AP_per_class": result.ap_per_class, "AP50_per_class": result.ap50_per_class}
+        draw_measured(found, per_class, folder, score=arguments.score)
+        print(f"written: {folder}/*.png")
     return 0
 
 

@@ -52,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
         "--images", metavar="DIR", help="pictures; default: beside the annotations"
     )
     evaluate.add_argument("-o", "--output", metavar="FILE.json", help="also write all detections")
+    evaluate.add_argument(
+        "--pictures", metavar="DIR", help="also write classes.png, confusion.png, detections.png"
+    )
+    evaluate.add_argument(
+        "--score", type=float, default=0.5, help="least score of the pictures' detections"
+    )
     evaluate.add_argument("--batch", type=int, default=4, help="pictures at a time")
 
     predict = commands.add_parser("predict", help="draw the objects of pictures, write COCO JSON")
@@ -64,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("annotations", metavar="ANN.json")
     check.add_argument("images", nargs="?", metavar="DIR", help="default: beside the annotations")
     check.add_argument("--examples", type=int, default=3, help="shown of each kind")
+
+    look = commands.add_parser("browse", help="a page with a data set's pictures and objects")
+    look.add_argument("annotations", metavar="ANN.json")
+    look.add_argument("images", nargs="?", metavar="DIR", help="default: beside the annotations")
+    look.add_argument("-o", "--output", default="browse", metavar="DIR", help="where to")
 
     info = commands.add_parser("info", help="versions and processor; contents of a checkpoint")
     info.add_argument("file", nargs="?", metavar="FILE", help="a checkpoint, or a run's folder")
@@ -93,7 +104,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 _COMMANDS = (
-    "train", "eval", "predict", "check-data", "info", "test-op", "build-op", "new-op", "bench",
+    "train", "eval", "predict", "check-data", "browse", "info", "test-op", "build-op", "new-op",
+    "bench",
 )  # fmt: skip
 
 
@@ -115,6 +127,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from megbrain_py.cli.look import check_data
 
         return check_data(arguments.annotations, arguments.images, arguments.examples)
+    if command == "browse":
+        from megbrain_py.cli.browse import browse
+
+        return browse(arguments.annotations, arguments.images, arguments.output)
     if command == "info":
         from megbrain_py.cli.look import info
 

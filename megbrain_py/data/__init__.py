@@ -22,5 +22,7 @@ from megbrain_py.data.images import read_image as read_image
 from megbrain_py.data.loader import Batches as Batches
 from megbrain_py.data.loader import Loader as Loader
 from megbrain_py.data.loader import Signature as Signature
+from megbrain_py.data.samplers import class_aware as class_aware
+from megbrain_py.data.samplers import repeat_factors as repeat_factors
 from megbrain_py.data.transforms import Augmentation as Augmentation
 from megbrain_py.data.transforms import Resize as Resize

@@ -11,6 +11,7 @@ import numpy as np
 
 from megbrain_py import optim
 from megbrain_py.data import Augmentation, CocoDataset, Loader, Resize, read_coco
+from megbrain_py.data.samplers import SAMPLINGS
 from megbrain_py.errors import DataError
 from megbrain_py.training.anchors import anchor_sizes
 from megbrain_py.training.config import OptimizerConfig, TrainConfig
@@ -24,10 +25,13 @@ from megbrain_py.training.detector import (
     make_model,
     model_config,
 )
+from megbrain_py.training.parts import Parts
+from megbrain_py.training.pictures import draw_measured
+from megbrain_py.training.policy import describe, learning_rates, total_steps
 from megbrain_py.training.progress import Display
 from megbrain_py.training.runs import find_checkpoint, image_folder
 from megbrain_py.training.step import Batch
-from megbrain_py.training.trainer import Parts, Trainer
+from megbrain_py.training.trainer import Trainer
 
 Report = Callable[[str], None]
 
@@ -54,7 +58,8 @@ def train_loader(config: TrainConfig, dataset: CocoDataset) -> Loader:
     augmentation = Augmentation(
         flip=data.flip,
         short_side_range=None if low == high else (low, high),
-        short_sides=(low,) if low == high else (),
+        short_sides=data.short_sides or ((low,) if low == high else ()),
+        per_batch=bool(data.short_sides),
         brightness=data.brightness,
         contrast=data.contrast,
         saturation=data.saturation,
@@ -65,27 +70,12 @@ def train_loader(config: TrainConfig, dataset: CocoDataset) -> Loader:
         seed=config.seed,
         resize=Resize(data.short_side, data.long_side),
         augmentation=augmentation,
+        repeats=SAMPLINGS[data.sampling](dataset, data.repeat_threshold),
         skip_empty=data.skip_empty,
         multiple=data.size_multiple,
         most_groups=data.groups,
         cache_bytes=data.cache_mb << 20,
     )
-
-
-def learning_rates(config: OptimizerConfig, rate: float, steps: int) -> optim.Schedule:
-    """The schedule: `rate` is that of a step; drops and warm-up are placed in `steps` steps."""
-    if config.schedule == "cosine":
-        schedule = optim.cosine(rate, steps)
-    elif config.schedule == "multistep":
-        milestones = sorted({max(1, round(share * steps)) for share in config.drops})
-        schedule = optim.multi_step(rate, milestones, config.drop_factor)
-    else:
-        schedule = optim.constant(rate)
-    rising = min(config.warmup_steps, steps // 5)
-    if not rising:
-        return schedule
-    kind: Any = config.warmup
-    return optim.warmup(schedule, rising, config.warmup_from, kind)
 
 
 def make_optimizer(config: OptimizerConfig, model: Any) -> optim.SGD | optim.AdamW:
@@ -101,11 +91,11 @@ def load_weights(model: Any, path: str, report: Report) -> None:
     from megbrain_py import nn
 
     if Path(path).is_dir() or Path(path).suffix != ".safetensors":
-        given = dict(find_checkpoint(path)[1].model)
+        given = find_checkpoint(path)[1].weights
     else:
         given = nn.load(path)
         if any(name.startswith("model/") for name in given):
-            given = dict(find_checkpoint(path)[1].model)
+            given = find_checkpoint(path)[1].weights
     own = model.named_state()
     fitting = {n: v for n, v in given.items() if n in own and own[n].shape == v.shape}
     if not fitting:
@@ -129,6 +119,8 @@ def assemble(config: TrainConfig, show: Display) -> Trainer:
     model = make_model(config.model.preset, options, len(train.class_names), config.seed)
     if config.model.weights:
         load_weights(model, config.model.weights, show.message)
+    if config.model.freeze_at:
+        freeze(model, config, show.message)
     parts = _parts(config, train, val, loader, model, options)
     weights = sum(p.value.size for p in model.parameters())
     classes = ", ".join(train.class_names[:10]) + (", ..." if len(train.class_names) > 10 else "")
@@ -147,8 +139,37 @@ def assemble(config: TrainConfig, show: Display) -> Trainer:
             f"warning: {needed} sizes of batch, but signatures={config.signatures} are kept: some "
             f"steps will be compiled again and again; signatures={needed} keeps all"
         )
-    show.message(f"{parts.steps} steps of {config.batch_size}; {config.rate_text()}")
+    show.message(f"{parts.steps} steps of {config.step_images} pictures{_several(config)}")
+    show.message(describe(config, parts.steps))
     return Trainer(config, parts, show)
+
+
+def _several(config: TrainConfig) -> str:
+    """What accumulation does to the losses, where there is any."""
+    if config.accumulate == 1:
+        return ""
+    return (
+        f" ({config.accumulate} batches of {config.batch_size}): gradients are the batches' mean; "
+        "losses are divided by each batch's own counts, norms use its own moments"
+    )
+
+
+def freeze(model: Any, config: TrainConfig, report: Report) -> None:
+    """Keep the first parts of the backbone as they are."""
+    body, parts = model.backbone.body, config.model.freeze_at
+    most = 1 + len(body.channels)
+    if parts > most:
+        raise DataError(
+            f"config: model.freeze_at expects at most {most} (the stem, {', '.join(body.channels)})"
+            f", found {parts}"
+        )
+    before = sum(p.value.size for p in model.parameters())
+    body.freeze_at(parts)
+    kept = before - sum(p.value.size for p in model.parameters())
+    names = ["stem", *body.channels][:parts]
+    report(f"frozen: {', '.join(names)}: {kept:,} weights stay, and their batch norms' statistics")
+    if not config.model.weights:
+        report("warning: model.freeze_at keeps weights that nothing has trained (no model.weights)")
 
 
 def _model_options(config: TrainConfig, train: CocoDataset) -> dict[str, Any]:
@@ -183,8 +204,8 @@ def _parts(
 ) -> Parts:
     data = config.data
     wanted = InputConfig(data.short_side, data.long_side, data.size_multiple)
-    images = sum(len(group.images) for group in loader.groups)
-    steps = config.total_steps(images)
+    images = loader.images_per_epoch
+    steps = total_steps(config, images)
     measuring: dict[str, Any] = {}
     if val is not None:
         val_loader = wanted.loader(val, config.batch_size, data.cache_mb)
@@ -194,7 +215,10 @@ def _parts(
             return full_batches(val_loader, config.val_loss_images)
 
         def evaluate() -> dict[str, Any]:
-            return figures(detect_all(detecting, val_loader, workers=data.workers))
+            found = detect_all(detecting, val_loader, workers=data.workers)
+            values = figures(found)
+            draw_measured(found, values, Path(config.output))
+            return values
 
         measuring["evaluate"] = evaluate
         if config.val_loss_images:
@@ -208,10 +232,10 @@ def _parts(
     return Parts(
         model=model,
         optimizer=make_optimizer(config.optimizer, model),
-        schedule=learning_rates(config.optimizer, config.scaled_rate, steps),
+        schedule=learning_rates(config, steps),
         batches=lambda start, stop: closing(loader.batches(start, stop, workers=data.workers)),
         steps=steps,
         extra=extra,
-        epoch_steps=images / config.batch_size,
+        epoch_steps=images / config.step_images,
         **measuring,
     )

@@ -16,9 +16,8 @@ from megbrain_py.dtypes import Array
 from megbrain_py.errors import DataError
 from megbrain_py.graph import Var
 from megbrain_py.training import settings
-from megbrain_py.training.checkpoint import Checkpoint
+from megbrain_py.training.checkpoint import Checkpoint, load_state
 from megbrain_py.training.runs import find_checkpoint
-from megbrain_py.training.trainer import load_state
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def load_trained(path: str | Path, which: str = "best") -> Trained:
         model = make_model(facts["preset"], facts["options"], len(classes), found.seed)
     except (KeyError, TypeError) as error:
         raise DataError(f"checkpoint {file}: does not describe a detector ({error!r})") from None
-    load_state(model.named_state(), found.model, f"checkpoint {file}")
+    load_state(model.named_state(), found.weights, f"checkpoint {file}")
     return Trained(model, classes, ids, wanted, found)
 
 
