@@ -12,7 +12,7 @@ import megbrain_py as mb
 from megbrain_py import functional as F
 from megbrain_py.ops.anchors.anchors import cell_anchors
 from megbrain_py.ops.match_boxes.match_boxes import MatchBoxes
-from megbrain_py.ops.roi_align.roi_align import RoiAlign
+from megbrain_py.ops.roi_pooling.levels import RoiLevels
 
 WEIGHTS = {"rpn": (1.0, 1.0, 1.0, 1.0), "roi": (10.0, 10.0, 5.0, 5.0)}
 SCALES = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
@@ -59,7 +59,7 @@ def test_roi_align(mode: str, ratio: int, golden: Goldens) -> None:
 def test_level_of_a_box(golden: Goldens) -> None:
     """The kernel reads level l where map l is filled with the number l."""
     boxes, expected = golden["levels/boxes"], golden["levels/level"]
-    op = RoiAlign((1, 1), 2, False, SCALES, 4, 224.0)
+    op = RoiLevels(SCALES, 4, 224.0)
     assert [op.level_of(box) for box in boxes.astype(np.float64)] == expected.tolist()
     maps = {f"x{k}": np.full((1, 1, 512 >> k, 512 >> k), k, np.float32) for k in range(4)}
     count = mb.graph.constant(np.full(1, len(boxes), np.int32))
