@@ -56,6 +56,23 @@ def test_roi_align(mode: str, ratio: int, golden: Goldens) -> None:
     assert error(ours["gradient"], golden[f"roi_align/{mode}/{ratio}/gradient"]) <= GRADIENT_BAR
 
 
+def test_roi_max_pool(golden: Goldens) -> None:
+    flat = golden["roi_align/rois"]
+    of_image = [np.flatnonzero(flat[:, 0] == n) for n in range(2)]
+    order = np.concatenate(of_image)
+    rois = np.stack([flat[rows, 1:] for rows in of_image])
+    dy = _numbers("roi_pool/weights", len(flat), 3, 5, 3)[order]
+
+    def build(x: mb.Var, rois: mb.Var, dy: mb.Var) -> dict[str, mb.Var]:
+        count = mb.graph.constant(np.full(2, rois.shape[1], np.int32))
+        y = F.roi_pool([x], rois, count, (5, 3), [0.25])
+        return {"output": y, "gradient": mb.gradients(F.sum(y * dy), [x])[0]}
+
+    ours = _run(build, x=_numbers("roi_pool/features", 2, 3, 12, 15), rois=rois, dy=dy)
+    np.testing.assert_array_equal(ours["output"], golden["roi_pool/output"][order])
+    assert error(ours["gradient"], golden["roi_pool/gradient"]) <= BAR
+
+
 def test_level_of_a_box(golden: Goldens) -> None:
     """The kernel reads level l where map l is filled with the number l."""
     boxes, expected = golden["levels/boxes"], golden["levels/level"]

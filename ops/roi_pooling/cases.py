@@ -163,7 +163,8 @@ CASES += [
     _case("max_halves", F.roi_pool, _halves(), **_ONE),
     _case("avg_halves", F.roi_pool, _halves(), **_ONE, mode="avg", size=5),
     _case("deck_halves", F.roi_pool, _halves(), **_ONE, mode="deck_avg", size=5),
-    *[Case(f"levels_{side}", _levels(side), {"rois": np.array(_BROKEN + _PLACED, np.float32)}, grad=())
+    *[Case(f"levels_{side}", _levels(side), {"rois": np.array(_BROKEN + _PLACED, np.float32)},
+           grad=())
       for side in (10.0, 56.0, 224.0)],
     Case("levels_of_nothing", lambda rois: F.roi_levels(rois, (0.25,)), {"rois": normal(2, 0, 4)},
          grad=()),
