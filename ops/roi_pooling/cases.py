@@ -187,7 +187,7 @@ def _unpool(size: int | tuple[int, int]) -> Callable[..., Var]:
 def _windows(
     listed: list[list[float]], images: int, channels: int, grid: tuple[int, int], count: list[int]
 ) -> dict[str, Array]:
-    rois = np.array(listed, np.float32).reshape(images, -1, 4)
+    rois = np.array(listed, np.float32).reshape(images, len(listed) // max(images, 1), 4)
     filled = normal(images * rois.shape[1], channels, *grid)
     return {"grid": filled, "boxes": rois, "count": np.array(count, np.int32)}
 
