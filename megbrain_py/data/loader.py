@@ -295,7 +295,7 @@ class Loader:
             original_sizes[row] = image.height, image.width
             if self.masks:
                 masks_of.pack(self._masks(index, drawn), masks[row], places[row])
-        batch = {
+        batch: Batch = {
             "images": images,
             "image_sizes": image_sizes,
             "original_sizes": original_sizes,

@@ -84,7 +84,7 @@ def _source(size: int, out: int) -> npt.NDArray[np.int64]:
     """Which pixel each of `out` pixels takes: torch's nearest, floor(i * size / out) in float32."""
     step = np.float32(size / out)
     at = np.floor(np.arange(out, dtype=np.float32) * step).astype(np.int64)
-    return np.minimum(at, size - 1)
+    return np.asarray(np.minimum(at, size - 1))
 
 
 def training_masks(
@@ -174,3 +174,11 @@ def encode(
     counts = np.diff(at, prepend=0, append=height * width).tolist()
     plain: Any = {"size": [height, width], "counts": counts}
     return dict(coco_mask.frPyObjects(plain, height, width))
+
+
+def decode(encoded: dict[str, Any]) -> npt.NDArray[np.bool_]:
+    """bool[height, width]: what compressed run lengths say."""
+    from pycocotools import mask as coco_mask
+
+    decoder: Any = coco_mask.decode  # pycocotools has no annotations
+    return np.asarray(decoder(encoded), np.bool_)

@@ -189,9 +189,7 @@ def _parts(
     steps = config.total_steps(images)
     measuring: dict[str, Any] = {}
     if val is not None:
-        val_loader = wanted.loader(
-            val, config.batch_size, data.cache_mb, masks=has_masks(model)
-        )
+        val_loader = wanted.loader(val, config.batch_size, data.cache_mb, masks=has_masks(model))
         detecting = Detecting(model, config.signatures)
 
         def validation() -> Iterable[Batch]:

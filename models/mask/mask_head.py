@@ -28,9 +28,7 @@ class MaskHeadConfig:
     def __post_init__(self) -> None:
         for name in ("pool", "convs", "channels"):
             if getattr(self, name) < 1:
-                raise ValueError(
-                    f"mask_head: {name} must be at least 1, is {getattr(self, name)}"
-                )
+                raise ValueError(f"mask_head: {name} must be at least 1, is {getattr(self, name)}")
 
     @property
     def size(self) -> int:

@@ -25,8 +25,10 @@ def _scene(
     most = int(ends.max(initial=0)) + spare
     masks = (rng.random((images, most)) < 0.6).astype(np.uint8)
     chosen = rng.integers(0, max(objects, 1), (images, rows)).astype(np.int32)
-    place = np.take_along_axis(rectangles, chosen[..., None], 1) if objects else np.zeros(
-        (images, rows, 4), np.int32
+    place = (
+        np.take_along_axis(rectangles, chosen[..., None], 1)
+        if objects
+        else np.zeros((images, rows, 4), np.int32)
     )
     y1, x1, h, w = np.moveaxis(place.astype(np.float64), -1, 0)
     boxes = np.stack([x1, y1, x1 + w, y1 + h], -1) + rng.normal(0, 4, (images, rows, 4))
