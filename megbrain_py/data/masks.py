@@ -171,7 +171,10 @@ def encode(
     flat[:, :rows] = mask.T
     ends = np.flatnonzero(np.diff(flat.reshape(-1), prepend=0))
     at = (left + ends // (rows + 1)) * height + top + ends % (rows + 1)
-    counts = np.diff(at, prepend=0, append=height * width).tolist()
+    at, times = np.unique(at, return_counts=True)  # twice: from the lowest row to the next column
+    counts = np.diff(at[times == 1], prepend=0, append=height * width).tolist()
+    if counts[-1] == 0:
+        counts.pop()
     plain: Any = {"size": [height, width], "counts": counts}
     return dict(coco_mask.frPyObjects(plain, height, width))
 
