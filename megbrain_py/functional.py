@@ -45,6 +45,7 @@ from megbrain_py.ops.losses import (
 )
 from megbrain_py.ops.losses import cross_entropy as cross_entropy
 from megbrain_py.ops.losses import smooth_l1 as smooth_l1
+from megbrain_py.ops.mask_targets import mask_targets as mask_targets
 from megbrain_py.ops.match_boxes import match_boxes as match_boxes
 from megbrain_py.ops.matmul import linear as linear
 from megbrain_py.ops.matmul import matmul as matmul

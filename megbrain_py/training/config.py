@@ -9,6 +9,8 @@ from typing import Any
 from megbrain_py.data.evaluation import NUMBERS
 from megbrain_py.errors import DataError
 
+BEST_BY = (*NUMBERS, "segm_AP", "segm_AP50", "val_loss")
+
 
 def setting(
     default: Any,
@@ -129,9 +131,7 @@ class TrainConfig:
     checkpoint_every: int = setting(200, "steps between checkpoints", low=1)
     keep: int = setting(3, "checkpoints that are kept", low=1)
     eval_every: int = setting(0, "steps between measurings; 0: once at the end", low=0)
-    best_by: str = setting(
-        "AP", "figure by which best.safetensors is chosen", choices=(*NUMBERS, "val_loss")
-    )
+    best_by: str = setting("AP", "figure by which best.safetensors is chosen", choices=BEST_BY)
     patience: int = setting(
         0, "measurings without a better best_by after which the training ends; 0: never", low=0
     )

@@ -76,8 +76,9 @@ class Measuring:
             return {"kind": kind, "step": step, **losses}
         assert self.parts.evaluate is not None
         self.figures = dict(self.parts.evaluate())
-        ap, ap50 = (float(self.figures.get(name) or 0.0) for name in ("AP", "AP50"))
-        self.show.message(f"step {step}: validation AP {ap:.3f}, AP50 {ap50:.3f}")
+        names = [n for n in ("AP", "AP50", "segm_AP", "segm_AP50") if n in self.figures]
+        shown = ", ".join(f"{name} {self.figures[name] or 0.0:.3f}" for name in names)
+        self.show.message(f"step {step}: validation {shown}")
         return {"kind": kind, "step": step, **self.figures}
 
     def _of_best(self, lines: list[Line], step: int) -> dict[str, Any]:

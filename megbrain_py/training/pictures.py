@@ -9,6 +9,7 @@ from typing import Any
 
 from megbrain_py.data import Detections, read_image
 from megbrain_py.data.confusion import confusion_matrix
+from megbrain_py.data.masks import decode
 from megbrain_py.viz.classes import draw_class_ap, draw_confusion
 from megbrain_py.viz.detections import contact_sheet, draw_objects
 
@@ -53,6 +54,7 @@ def draw_found(
         boxes = [[x, y, x + w, y + h] for x, y, w, h in (r["bbox"] for r in results)]
         labels = [label_of[r["category_id"]] for r in results]
         scores = [r["score"] for r in results]
+        masks = [decode(r["segmentation"]) for r in results] if found.has_masks else None
         pixels = read_image(dataset.path(image))
-        drawn.append(draw_objects(pixels, boxes, labels, dataset.class_names, scores))
+        drawn.append(draw_objects(pixels, boxes, labels, dataset.class_names, scores, masks))
     contact_sheet(drawn, path)

@@ -39,15 +39,17 @@ def draw_objects(
     labels: Sequence[int],
     names: Sequence[str],
     scores: Sequence[float] | None = None,
+    masks: Sequence[npt.NDArray[np.bool_]] | None = None,
 ) -> Image.Image:
-    """A picture with boxes, class names and scores.
+    """A picture with boxes, class names and scores, and masks.
 
     pixels uint8[h, w, 3]; boxes [n, 4] x1, y1, x2, y2 in its pixels; labels 1..K, `names[label-1]`
-    is the class; scores 0..1. Pictures that are small, or full of small objects, are enlarged
-    (whole factors). Lines are thinner around smaller objects. Each tag is put above its box, or
-    where it covers no other tag; when there are many objects, tags shrink to the score, then to
-    nothing but the coloured box, and a line below says how many there are of each class; of many
-    objects of one class the tags are scores only.
+    is the class; scores 0..1; masks bool[h, w] each. Where there is only one class, objects differ
+    in colour. Pictures that are small, or full of small objects, are enlarged (whole factors). Lines
+    are thinner around smaller objects. Each tag is put above its box, or where it covers no other
+    tag; when there are many objects, tags shrink to the score, then to nothing but the coloured
+    box, and a line below says how many there are of each class; of many objects of one class the
+    tags are scores only.
     """
     from PIL import Image, ImageDraw
 
@@ -57,13 +59,21 @@ def draw_objects(
         size = (picture.width * factor, picture.height * factor)
         picture = picture.resize(size, Image.Resampling.BICUBIC)
     scaled = np.asarray(boxes, np.float64).reshape(-1, 4) * factor
-    draw = ImageDraw.Draw(picture, "RGBA")
+    order = _weakest_first(scaled, scores)  # the surest objects lie on top
+    colours = [colour_of(n + 1 if len(names) == 1 else label) for n, label in enumerate(labels)]
     widest = max(1, round(max(picture.size) / 400))
-    order = _weakest_first(scaled, scores)
-    for i in order:  # the surest objects lie on top
+    if masks is not None:
+        painted = np.array(picture)
+        for i in order:
+            _paint(painted, masks[i], factor, colours[i])
+        picture = Image.fromarray(painted)
+        widest = max(1, widest // 2)
+    draw = ImageDraw.Draw(picture, "RGBA")
+    for i in order:
         width = max(1, min(widest, round(_side(scaled[i]) / _LINES)))
-        draw.rectangle(_tidy(scaled[i]), outline=(*colour_of(labels[i]), 255), width=width)
-    left_out = _draw_tags(draw, picture.size, scaled, order[::-1], labels, names, scores)
+        draw.rectangle(_tidy(scaled[i]), outline=(*colours[i], 255), width=width)
+    tagged = [names[label - 1] for label in labels]
+    left_out = _draw_tags(draw, picture.size, scaled, order[::-1], colours, tagged, scores)
     return _with_legend(picture, labels, names) if left_out else picture
 
 
@@ -105,6 +115,22 @@ def _with_legend(picture: Image.Image, labels: Sequence[int], names: Sequence[st
     return whole
 
 
+def _paint(
+    picture: Pixels, mask: npt.NDArray[np.bool_], factor: int, colour: tuple[int, int, int]
+) -> None:
+    """Tint an object's pixels of an enlarged picture and draw its outline."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    inner = mask[top:bottom, left:right].repeat(factor, 0).repeat(factor, 1)
+    place = picture[top * factor : bottom * factor, left * factor : right * factor]
+    place[inner] = (0.6 * place[inner] + 0.4 * np.array(colour)).astype(np.uint8)
+    padded = np.pad(inner, 1)
+    around = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    place[inner & ~around] = colour
+
+
 def _weakest_first(boxes: npt.NDArray[np.float64], scores: Sequence[float] | None) -> list[int]:
     if scores is not None:
         return [int(i) for i in np.argsort(np.asarray(scores), kind="stable")]
@@ -132,7 +158,7 @@ def _draw_tags(
     size: tuple[int, int],
     boxes: npt.NDArray[np.float64],
     order: Sequence[int],
-    labels: Sequence[int],
+    colours: Sequence[tuple[int, int, int]],
     names: Sequence[str],
     scores: Sequence[float] | None,
 ) -> int:
@@ -142,10 +168,10 @@ def _draw_tags(
         largest = max(10, min(largest, round(float(np.median([_side(b) for b in boxes])) / 3)))
     font = _font(largest)
     taken = np.zeros((0, 4))
-    named = len(order) < _MANY or len(set(labels)) > 1
+    named = len(order) < _MANY or len(set(names)) > 1
     left_out = 0 if named else len(order)
     for i in order:
-        name = names[labels[i] - 1]
+        name = names[i]
         texts = [name] if named else []
         if scores is not None:
             digits = f"{100 * scores[i]:.0f}"
@@ -154,7 +180,7 @@ def _draw_tags(
             place = _free_place(draw, text, font, _tidy(boxes[i]), size, taken)
             if place is not None:
                 taken = np.vstack([taken, place])
-                _tag(draw, text, font, place, colour_of(labels[i]))
+                _tag(draw, text, font, place, colours[i])
                 break
         else:
             left_out += 1
