@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,11 +24,10 @@ from megbrain_py.training.detector import (
     model_config,
 )
 from megbrain_py.training.progress import Display
-from megbrain_py.training.runs import find_checkpoint, image_folder
+from megbrain_py.training.runs import image_folder
+from megbrain_py.training.start import load_weights
 from megbrain_py.training.step import Batch
 from megbrain_py.training.trainer import Parts, Trainer
-
-Report = Callable[[str], None]
 
 _ENLARGED = 2.0  # pictures are enlarged this much without a word
 
@@ -96,24 +94,6 @@ def make_optimizer(config: OptimizerConfig, model: Any) -> optim.SGD | optim.Ada
     return optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov)
 
 
-def load_weights(model: Any, path: str, report: Report) -> None:
-    """Start from a checkpoint's, or any safetensors file's, weights that fit by name and shape."""
-    from megbrain_py import nn
-
-    if Path(path).is_dir() or Path(path).suffix != ".safetensors":
-        given = dict(find_checkpoint(path)[1].model)
-    else:
-        given = nn.load(path)
-        if any(name.startswith("model/") for name in given):
-            given = dict(find_checkpoint(path)[1].model)
-    own = model.named_state()
-    fitting = {n: v for n, v in given.items() if n in own and own[n].shape == v.shape}
-    if not fitting:
-        raise DataError(f"config: model.weights: nothing in {path} fits this model")
-    model.load_state_dict(fitting, strict=False)
-    report(f"weights: {len(fitting)} of {len(own)} arrays from {path}")
-
-
 def assemble(config: TrainConfig, show: Display) -> Trainer:
     """Everything a training needs, told to the person who starts it."""
     data = config.data
@@ -128,7 +108,7 @@ def assemble(config: TrainConfig, show: Display) -> Trainer:
     options = _model_options(config, train)
     model = make_model(config.model.preset, options, len(train.class_names), config.seed)
     if config.model.weights:
-        load_weights(model, config.model.weights, show.message)
+        load_weights(model, config.model.weights, config.model.leave_out, show.message)
     parts = _parts(config, train, val, loader, model, options)
     weights = sum(p.value.size for p in model.parameters())
     classes = ", ".join(train.class_names[:10]) + (", ..." if len(train.class_names) > 10 else "")

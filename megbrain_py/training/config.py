@@ -58,7 +58,12 @@ class ModelConfig:
     """Which detector. Keys besides these are options of the preset's own configuration."""
 
     preset: str = setting("laptop", "a name that models/faster_rcnn knows")
-    weights: str = setting("", "checkpoint or safetensors file to start from; empty: from scratch")
+    weights: str = setting(
+        "", "run, checkpoint, .pth or safetensors file to start from; empty: from scratch"
+    )
+    leave_out: tuple[str, ...] = setting(
+        (), "parts, such as roi_heads.box_predictor, that do not take part in `weights`"
+    )
     options: Mapping[str, Any] = setting({}, "options of the preset by name")
 
 
