@@ -124,7 +124,7 @@ class _Machine:
         if end < 0:
             raise Refused(f"its pickle has a name without end at byte {self.at}")
         piece = self.take(end + 1 - self.at)[:-1]
-        return ascii(piece.decode("ascii", "backslashreplace"))[1:-1]
+        return ascii(piece.decode("latin-1"))[1:-1]
 
     def pop(self) -> Any:
         if not self.stack:
@@ -307,7 +307,10 @@ def _parameter(arguments: tuple[Any, ...]) -> TensorView:
 
 
 def _kind(value: Any) -> str:
-    return str(value) if isinstance(value, _Global) else f"a {type(value).__name__}"
+    kind = type(value).__name__
+    if isinstance(value, _Global):
+        return str(value)
+    return f"an {kind}" if kind == "int" else f"a {kind}"
 
 
 _CALLS: dict[tuple[str, str], Callable[[tuple[Any, ...]], Any]] = {
