@@ -2,8 +2,8 @@
 
 demo: trains and scores the digit scenes. bccd: trains on blood cells (MB_TEST_DATA must point to
 the data sets). kills: a training killed (-9) at random moments, ten without a number; each must
-resume to equal bits. mutations: damaged checkpoints and annotation files, 10,000 of each, and
-edited plans.
+resume to equal bits. mutations: damaged checkpoints, weights (.pth, safetensors) and annotation
+files, 10,000 of each, and edited plans.
 """
 
 from __future__ import annotations
