@@ -20,7 +20,7 @@ _BATCH = 4
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """Print the 12 COCO numbers and AP per class."""
+    """Print the 12 COCO numbers and AP per class; those of masks too if the detector finds them."""
     from megbrain_py.training.assemble import open_data
     from megbrain_py.training.detector import Detecting, detect_all, load_trained
 
@@ -42,6 +42,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.output:
         found.write(arguments.output)
     print(found.evaluate())
+    if found.has_masks:
+        print(found.evaluate("segm"))
     return 0
 
 
@@ -52,7 +54,7 @@ def _progress(done: int, total: int) -> None:
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Write pictures with boxes, and predictions.json (COCO results with a list of images).
+    """Write pictures with boxes and masks, and predictions.json (COCO results, list of images).
 
     A file that is no readable picture is named and left out; the exit code is then 1.
     """
@@ -116,6 +118,7 @@ def _dataset_of(files: Sequence[Path], trained: Trained) -> tuple[CocoDataset, l
 def _draw_all(found: Detections, files: Sequence[Path], output: Path, least: float) -> None:
     """A picture for each file; files of one name in several folders get their number too."""
     from megbrain_py.data import read_image
+    from megbrain_py.data.masks import decode
     from megbrain_py.viz.detections import draw_objects
 
     names = found.dataset.class_names
@@ -127,6 +130,7 @@ def _draw_all(found: Detections, files: Sequence[Path], output: Path, least: flo
         picture = draw_objects(
             read_image(file), boxes, [label_of[r["category_id"]] for r in results], names,
             [r["score"] for r in results],
+            [decode(r["segmentation"]) for r in results] if found.has_masks else None,
         )  # fmt: skip
         name = file.stem
         while name in taken:

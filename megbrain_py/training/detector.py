@@ -11,7 +11,7 @@ import numpy as np
 
 from megbrain_py import nn
 from megbrain_py.compiler import SpecializedFunction
-from megbrain_py.data import Batches, CocoDataset, Detections, Loader, Resize
+from megbrain_py.data import Batches, CocoDataset, Detections, Kind, Loader, Resize
 from megbrain_py.dtypes import Array
 from megbrain_py.errors import DataError
 from megbrain_py.graph import Var
@@ -29,13 +29,16 @@ class InputConfig:
     long_side: int
     multiple: int = 32
 
-    def loader(self, dataset: CocoDataset, batch: int, cache_mb: int = 0) -> Loader:
+    def loader(
+        self, dataset: CocoDataset, batch: int, cache_mb: int = 0, *, masks: bool = False
+    ) -> Loader:
         """Every picture once, in groups of like shape; the last batches filled with blanks."""
         return Loader(
             dataset,
             batch,
             resize=Resize(self.short_side, self.long_side),
             shuffle=False,
+            masks=masks,
             multiple=self.multiple,
             cache_bytes=cache_mb << 20,
         )
@@ -73,6 +76,11 @@ def make_model(preset: str, options: Mapping[str, Any], classes: int, seed: int)
         return faster_rcnn.FasterRCNN(config)
     except ValueError as error:  # a backbone that is unknown or has too few stages
         raise DataError(f"config: model: {error}") from None
+
+
+def has_masks(model: Any) -> bool:
+    """Whether a detector learns from masks and gives them."""
+    return bool(getattr(model, "has_masks", False))
 
 
 def load_trained(path: str | Path, which: str = "best") -> Trained:
@@ -123,17 +131,26 @@ def detect_all(
 
 
 def figures(found: Detections) -> dict[str, Any]:
-    """The 12 COCO numbers and AP per class as plain data; None where there is nothing to find."""
+    """The 12 COCO numbers and AP per class as plain data; None where there is nothing to find.
+
+    A detector that finds masks also has "segm_AP", ... of the masks.
+    """
 
     def plain(values: Mapping[str, float]) -> dict[str, float | None]:
         return {n: round(v, 6) if np.isfinite(v) else None for n, v in values.items()}
 
-    result = found.evaluate()
-    return {
-        **plain(result.numbers),
-        "AP_per_class": plain(result.ap_per_class),
-        "AP50_per_class": plain(result.ap50_per_class),
-    }
+    def of_kind(kind: Kind) -> dict[str, Any]:
+        result = found.evaluate(kind)
+        return {
+            **plain(result.numbers),
+            "AP_per_class": plain(result.ap_per_class),
+            "AP50_per_class": plain(result.ap50_per_class),
+        }
+
+    if not found.has_masks:
+        return of_kind("bbox")
+    masks = of_kind("segm")
+    return {**of_kind("bbox"), **{f"segm_{name}": value for name, value in masks.items()}}
 
 
 def closing(batches: Batches) -> Iterator[dict[str, Array]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from megbrain_py.models.faster_rcnn.roi_heads import RoIHeadsConfig
+from megbrain_py.models.mask import MaskHeadConfig
 from megbrain_py.models.rpn import RPNConfig
 
 
@@ -16,6 +17,7 @@ class FasterRCNNConfig:
     num_classes: kinds of objects, without the background. backbone: a name of models/resnet.
     norm: "batch" (trained) or "frozen". anchor_sizes: one a pyramid level, pixels: four for P2..P5,
     five with P6. canonical_scale: a box of this side (pixels) is pooled from P4.
+    mask: "none" finds boxes only, "head" also masks (Mask R-CNN).
     """
 
     num_classes: int = 80
@@ -27,12 +29,16 @@ class FasterRCNNConfig:
     canonical_scale: float = 224.0
     rpn: RPNConfig = field(default_factory=RPNConfig)
     roi: RoIHeadsConfig = field(default_factory=RoIHeadsConfig)
+    mask: Literal["none", "head"] = "none"
+    mask_head: MaskHeadConfig = field(default_factory=MaskHeadConfig)
 
     def __post_init__(self) -> None:
         if self.num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, is {self.num_classes}")
         if self.norm not in ("batch", "frozen"):
             raise ValueError(f"norm must be 'batch' or 'frozen', is {self.norm!r}")
+        if self.mask not in ("none", "head"):
+            raise ValueError(f"mask must be 'none' or 'head', is {self.mask!r}")
         if len(self.anchor_sizes) not in (4, 5):
             raise ValueError(
                 f"anchor_sizes must have 4 sizes (P2..P5) or 5 (with P6), has {self.anchor_sizes}"
@@ -54,5 +60,6 @@ PRESETS = {
             samples=64,
         ),
         roi=RoIHeadsConfig(samples=64, positive=0.5, hidden=256, detections=50),
+        mask_head=MaskHeadConfig(convs=2, channels=24),
     ),
 }

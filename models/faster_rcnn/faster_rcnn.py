@@ -1,4 +1,4 @@
-"""Faster R-CNN: backbone, pyramid, proposals, second stage; every shape is static."""
+"""Faster and Mask R-CNN: backbone, pyramid, proposals, second stage; every shape is static."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from megbrain_py import nn
 from megbrain_py.errors import GraphError
 from megbrain_py.graph import Var
 from megbrain_py.models.faster_rcnn.config import FasterRCNNConfig
-from megbrain_py.models.faster_rcnn.roi_heads import RoIHeads
+from megbrain_py.models.faster_rcnn.roi_heads import RoIHeads, TrueMasks
 from megbrain_py.models.fpn import FPN
 from megbrain_py.models.resnet import resnet
 from megbrain_py.models.rpn import RPN
@@ -57,8 +57,19 @@ class FasterRCNN(nn.Module):
         channels = config.fpn_channels
         self.rpn = RPN(config.rpn, channels, config.anchor_sizes, config.anchor_ratios, rng=rng)
         self.roi_heads = RoIHeads(
-            config.roi, channels, config.num_classes, strides, config.canonical_scale, rng=rng
+            config.roi,
+            channels,
+            config.num_classes,
+            strides,
+            config.canonical_scale,
+            config.mask_head if self.has_masks else None,
+            rng=rng,
         )
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether `losses` wants true masks and `detect` gives masks."""
+        return self.config.mask != "none"
 
     def losses(
         self,
@@ -68,28 +79,39 @@ class FasterRCNN(nn.Module):
         labels: Var,
         box_count: Var,
         key: Var,
+        masks: Var | None = None,
+        mask_places: Var | None = None,
     ) -> dict[str, Var]:
-        """The four losses as scalars; their sum is what is trained.
+        """The losses as scalars, four, and `loss_mask` of a mask head; their sum is trained.
 
         boxes float32[N, G, 4], labels int32[N, G] (1..K): the first box_count int32[N] rows are
-        true boxes. key int64[N]: decides which anchors and proposals are looked at.
+        true boxes. key int64[N]: decides which anchors and proposals are looked at. masks
+        uint8[N, P], mask_places int32[N, G, 5]: the true masks, see F.mask_targets.
         """
         levels: Sequence[Var] = self.backbone(images)
         found = self.rpn.candidates(levels, _size(images))
         proposals = self.rpn.proposals(found, image_sizes, training=True)
         drawn = self.roi_heads.draw(proposals, boxes, labels, box_count, key)
-        return {
-            **self.roi_heads.losses(levels, drawn),
-            **self.rpn.losses(found, boxes, box_count, key),
-        }
+        losses = self.roi_heads.losses(levels, drawn)
+        if self.has_masks:
+            if masks is None or mask_places is None:
+                raise GraphError("FasterRCNN: a mask head is trained with masks and mask_places")
+            truth = TrueMasks(masks, mask_places, image_sizes)
+            losses["loss_mask"] = self.roi_heads.mask_loss(levels, drawn, truth)
+        return {**losses, **self.rpn.losses(found, boxes, box_count, key)}
 
     def detect(self, images: Var, image_sizes: Var) -> dict[str, Var]:
         """`boxes` float32[N, D, 4] in pixels of the padded images, best first; `scores` [N, D];
-        `labels` int32[N, D]; the first `count` int32[N] rows are valid, the others hold zeros."""
+        `labels` int32[N, D]; the first `count` int32[N] rows are valid, the others hold zeros.
+        With a mask head `masks` float32[N, D, S, S]: how sure it is of each pixel of the box."""
         levels: Sequence[Var] = self.backbone(images)
         found = self.rpn.candidates(levels, _size(images))
         proposals = self.rpn.proposals(found, image_sizes, training=False)
-        return self.roi_heads.detect(levels, proposals, image_sizes)
+        detections = self.roi_heads.detect(levels, proposals, image_sizes)
+        if self.has_masks:
+            boxes, labels, count = (detections[name] for name in ("boxes", "labels", "count"))
+            detections["masks"] = self.roi_heads.masks(levels, boxes, labels, count)
+        return detections
 
 
 def _size(images: Var) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The second stage: boxes pooled from the pyramid, classified and refined."""
+"""The second stage: boxes pooled from the pyramid, classified and refined; their masks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from megbrain_py import functional as F
 from megbrain_py import nn
 from megbrain_py.dtypes import DType
 from megbrain_py.graph import Var, constant
+from megbrain_py.models.mask import MaskHead, MaskHeadConfig, MaskPredictor, mask_loss, of_class
 from megbrain_py.models.rpn import Proposals
 from megbrain_py.models.rpn.rpn import check_numbers, first_rows
 from megbrain_py.nn.init import RandomLike, generator, normal
@@ -50,13 +51,25 @@ class RoIHeadsConfig:
 @dataclass(frozen=True)
 class Drawn:
     """Boxes chosen for a training step, positives first: rois [N, S, 4], their true box [N, S, 4],
-    label int32[N, S] (0: background), positives and total int32[N]."""
+    label int32[N, S] (0: background), positives and total int32[N], the true box's row
+    int32[N, S]."""
 
     rois: Var
     truth: Var
     labels: Var
     positives: Var
     total: Var
+    objects: Var
+
+
+@dataclass(frozen=True)
+class TrueMasks:
+    """The objects' masks as the loader gives them (ops/mask_targets): uint8[N, P] and their places
+    int32[N, G, 5]; image_sizes int32[N, 2]."""
+
+    pixels: Var
+    places: Var
+    image_sizes: Var
 
 
 class BoxHead(nn.Module):
@@ -87,7 +100,10 @@ class BoxPredictor(nn.Module):
 
 
 class RoIHeads(nn.Module):
-    """features P2..P5 with their strides; `classes` kinds of objects without the background."""
+    """features P2..P5 with their strides; `classes` kinds of objects without the background.
+
+    mask: of the mask head, or None for boxes only.
+    """
 
     def __init__(
         self,
@@ -96,6 +112,7 @@ class RoIHeads(nn.Module):
         classes: int,
         strides: Sequence[int],
         canonical_scale: float,
+        mask: MaskHeadConfig | None = None,
         *,
         rng: RandomLike = None,
     ) -> None:
@@ -106,22 +123,35 @@ class RoIHeads(nn.Module):
         self.canonical_scale = canonical_scale
         self.box_head = BoxHead(channels * config.pool**2, config.hidden, rng)
         self.box_predictor = BoxPredictor(config.hidden, classes, rng)
+        self.mask = mask
+        if mask is not None:
+            self.mask_head = MaskHead(channels, mask, rng)
+            self.mask_predictor = MaskPredictor(mask.channels, mask.channels, classes, rng)
 
-    def pooled(self, features: Sequence[Var], rois: Var, count: Var) -> Var:
-        """[N * R, C, p, p] for boxes [N, R, 4], zeros for those beyond the count int32[N]."""
+    def pooled(
+        self,
+        features: Sequence[Var],
+        rois: Var,
+        count: Var,
+        mask: MaskHeadConfig | None = None,
+    ) -> Var:
+        """[N * R, C, p, p] for boxes [N, R, 4], zeros for those beyond the count int32[N]: as the
+        box head wants them, or the mask head."""
+        part = self.config if mask is None else mask
         return F.roi_align(
             features[: len(self.scales)],
             rois,
             count,
-            self.config.pool,
+            part.pool,
             self.scales,
-            sampling_ratio=self.config.sampling_ratio,
+            sampling_ratio=part.sampling_ratio,
             canonical_scale=self.canonical_scale,
         )
 
     def predict(self, features: Sequence[Var], rois: Var, count: Var) -> tuple[Var, Var]:
         """Logits [N, R, K + 1] and offsets [N, R, K + 1, 4] for boxes [N, R, 4]."""
-        logits, offsets = self.box_predictor(self.box_head(self.pooled(features, rois, count)))
+        pooled = self.pooled(features, rois, count)
+        logits, offsets = self.box_predictor(self.box_head(pooled))
         images, rows = rois.shape[:2]
         kinds = self.classes + 1
         return (
@@ -146,7 +176,7 @@ class RoIHeads(nn.Module):
         is_object = first_rows(c.samples, positives)
         label = F.where(is_object, F.take_along_axis(labels, truth, 1), constant(np.int32(0)))
         rois = F.batched_gather(every, index)
-        return Drawn(rois, F.batched_gather(boxes, truth), label, positives, total)
+        return Drawn(rois, F.batched_gather(boxes, truth), label, positives, total, truth)
 
     def losses(self, features: Sequence[Var], drawn: Drawn) -> dict[str, Var]:
         """`loss_classifier`, `loss_box_reg`: sums divided by the number of drawn boxes."""
@@ -165,17 +195,41 @@ class RoIHeads(nn.Module):
             F.reshape(used, (-1,)),
             count=count,
         )
-        most = min(rows, int(c.samples * c.positive))  # positives come first
-        of_class = F.batched_gather(
+        most = self.most_positive(drawn)
+        own_class = F.batched_gather(
             F.reshape(offsets[:, :most], (images * most, kinds, 4)),
             F.reshape(drawn.labels[:, :most], (-1, 1)),
         )
         target = F.encode_boxes(drawn.truth[:, :most], drawn.rois[:, :most], c.weights)
         weight = F.expand_dims(F.cast(first_rows(most, drawn.positives), DType.float32), 2)
         regression = F.smooth_l1(
-            F.reshape(of_class, (images, most, 4)), target, weight, beta=c.beta, count=count
+            F.reshape(own_class, (images, most, 4)), target, weight, beta=c.beta, count=count
         )
         return {"loss_classifier": classifier, "loss_box_reg": regression}
+
+    def most_positive(self, drawn: Drawn) -> int:
+        """Rows of an image that may hold an object: they come first."""
+        return min(drawn.rois.shape[1], int(self.config.samples * self.config.positive))
+
+    def mask_loss(self, features: Sequence[Var], drawn: Drawn, masks: TrueMasks) -> Var:
+        """The mask head's loss on the drawn boxes with an object."""
+        assert self.mask is not None
+        most = self.most_positive(drawn)
+        rois, labels = drawn.rois[:, :most], F.reshape(drawn.labels[:, :most], (-1,))
+        logits = self.mask_logits(features, rois, drawn.positives)
+        target = F.mask_targets(
+            masks.pixels, masks.places, masks.image_sizes, rois, drawn.objects[:, :most],
+            drawn.positives, self.mask.size,
+        )  # fmt: skip
+        is_object = F.reshape(first_rows(most, drawn.positives), (-1,))
+        return mask_loss(logits, labels, target, is_object)
+
+    def mask_logits(self, features: Sequence[Var], rois: Var, count: Var) -> Var:
+        """[N * R, K + 1, S, S] for boxes [N, R, 4]."""
+        assert self.mask is not None
+        pooled = self.pooled(features, rois, count, self.mask)
+        logits: Var = self.mask_predictor(self.mask_head(pooled))
+        return logits
 
     # --- test ---
 
@@ -219,3 +273,13 @@ class RoIHeads(nn.Module):
             "labels": F.where(is_found, F.batched_gather(labels, index), constant(np.int32(0))),
             "count": count,
         }
+
+    def masks(self, features: Sequence[Var], boxes: Var, labels: Var, count: Var) -> Var:
+        """float32[N, D, S, S] in 0..1: inside of each box [N, D, 4], of the class int32[N, D] that
+        was found there; zeros beyond the count."""
+        images, rows = labels.shape
+        logits = of_class(self.mask_logits(features, boxes, count), F.reshape(labels, (-1,)))
+        size = logits.shape[1:]
+        found = F.reshape(F.sigmoid(logits), (images, rows, *size))
+        valid = F.reshape(first_rows(rows, count), (images, rows, 1, 1))
+        return F.where(valid, found, 0.0)
