@@ -62,7 +62,7 @@ def train_loader(config: TrainConfig, dataset: CocoDataset, *, masks: bool = Fal
         dataset,
         config.batch_size,
         seed=config.seed,
-        resize=Resize(data.short_side, data.long_side),
+        resize=Resize(data.short_side, data.long_side, data.resize),
         augmentation=augmentation,
         skip_empty=data.skip_empty,
         masks=masks,
@@ -145,7 +145,7 @@ def _model_options(config: TrainConfig, train: CocoDataset) -> dict[str, Any]:
             f"{len(train.class_names)} classes; data.classes names fewer"
         )
     preset = model_config(config.model.preset, options)
-    if "anchor_sizes" not in options:
+    if preset.fit_anchors and "anchor_sizes" not in options:
         resize = Resize(config.data.short_side, config.data.long_side)
         sizes = anchor_sizes(train, resize, len(preset.anchor_sizes))
         options["anchor_sizes"] = list(sizes)
@@ -164,7 +164,7 @@ def _parts(
     options: dict[str, Any],
 ) -> Parts:
     data = config.data
-    wanted = InputConfig(data.short_side, data.long_side, data.size_multiple)
+    wanted = InputConfig(data.short_side, data.long_side, data.size_multiple, data.resize)
     images = sum(len(group.images) for group in loader.groups)
     steps = config.total_steps(images)
     measuring: dict[str, Any] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from megbrain_py.errors import DataError
 
@@ -37,6 +37,9 @@ class DataConfig:
     )
     short_side: int = setting(800, "pixels of a picture's shorter side", low=16)
     long_side: int = setting(1333, "most pixels of a picture's longer side", low=16)
+    resize: Literal["pillow", "torchvision"] = setting(
+        "pillow", "pillow averages when it shrinks; torchvision: exactly as its detectors do"
+    )
     scale_jitter: tuple[float, ...] = setting(
         (1.0, 1.0), "training: short_side is times a factor drawn between these", low=0.1
     )

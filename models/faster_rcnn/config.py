@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from megbrain_py.models.faster_rcnn.roi_heads import RoIHeadsConfig
@@ -15,18 +15,22 @@ class FasterRCNNConfig:
     """A detector; printing it shows every choice.
 
     num_classes: kinds of objects, without the background. backbone: a name of models/resnet.
-    norm: "batch" (trained) or "frozen". anchor_sizes: one a pyramid level, pixels: four for P2..P5,
-    five with P6. canonical_scale: a box of this side (pixels) is pooled from P4.
+    norm: "batch" (trained) or "frozen"; norm_eps: what it adds to variances. anchor_sizes: one a
+    pyramid level, pixels: four for P2..P5, five with P6. canonical_scale: a box of this side
+    (pixels) is pooled from P4. fit_anchors: a training takes both from its data unless they are
+    given; otherwise they are as they stand here.
     mask: "none" finds boxes only, "head" also masks (Mask R-CNN).
     """
 
     num_classes: int = 80
     backbone: str = "resnet50"
     norm: Literal["batch", "frozen"] = "batch"
+    norm_eps: float = 1e-5
     fpn_channels: int = 256
     anchor_sizes: tuple[float, ...] = (32.0, 64.0, 128.0, 256.0, 512.0)
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     canonical_scale: float = 224.0
+    fit_anchors: bool = True
     rpn: RPNConfig = field(default_factory=RPNConfig)
     roi: RoIHeadsConfig = field(default_factory=RoIHeadsConfig)
     mask: Literal["none", "head"] = "none"
@@ -45,6 +49,16 @@ class FasterRCNNConfig:
             )
 
 
+# torchvision 0.29.1: fasterrcnn_resnet50_fpn(weights=...), with frozen norms and 91 classes, the
+# background among them. Its weights COCO_V1 were trained with eps 1e-5 but run with norm_eps=0.
+TORCHVISION = FasterRCNNConfig(
+    num_classes=90,
+    norm="frozen",
+    fit_anchors=False,
+    rpn=RPNConfig(class_switch="torchvision"),
+    roi=RoIHeadsConfig(class_switch="torchvision"),
+)
+
 PRESETS = {
     "r50_fpn": FasterRCNNConfig(),
     "laptop": FasterRCNNConfig(
@@ -62,4 +76,6 @@ PRESETS = {
         roi=RoIHeadsConfig(samples=64, positive=0.5, hidden=256, detections=50),
         mask_head=MaskHeadConfig(convs=2, channels=24),
     ),
+    "torchvision_fasterrcnn_r50_fpn": TORCHVISION,
+    "torchvision_maskrcnn_r50_fpn": replace(TORCHVISION, mask="head"),
 }
