@@ -139,7 +139,8 @@ def _type(array: Array) -> str:
 
 def _parts(names: Iterable[str]) -> list[str]:
     """The parts of a network that the names lie in: "roi_heads.box_predictor"."""
-    return list(dict.fromkeys(".".join(name.split(".")[:2]) for name in names))
+    owners = (name.rpartition(".")[0] or name for name in names)
+    return list(dict.fromkeys(".".join(owner.split(".")[:2]) for owner in owners))
 
 
 def _listed(names: Sequence[str], between: str = ", ") -> str:

@@ -38,7 +38,10 @@ def elements(data: bytes, dtype: str) -> Array:
     """A file's bytes (little-endian) as a flat array that cannot be written to."""
     if dtype == "bfloat16":  # the upper half of a float32
         wide: Array = np.frombuffer(data, "<u2").astype(np.uint32) << 16
-        return wide.view(np.float32)
-    if dtype == "bool":  # any other byte than 0 and 1 would be neither True nor False
-        return np.frombuffer(data, np.uint8) != 0
-    return np.frombuffer(data, np.dtype(dtype).newbyteorder("<"))
+        flat = wide.view(np.float32)
+    elif dtype == "bool":  # any other byte than 0 and 1 would be neither True nor False
+        flat = np.frombuffer(data, np.uint8) != 0
+    else:
+        flat = np.frombuffer(data, np.dtype(dtype).newbyteorder("<"))
+    flat.flags.writeable = False
+    return flat

@@ -101,7 +101,7 @@ class _Arrays:
             raise Refused(f"its tensors show more than {_MOST_SHARED} times what the file holds")
         flat = self._storage(view.storage)
         if not view.count:
-            return StoredTensor(np.zeros(view.shape, flat.dtype), dtype)
+            return StoredTensor(flat[:0].reshape(view.shape), dtype)
         steps = [stride * flat.itemsize for stride in view.strides]
         array = np.lib.stride_tricks.as_strided(
             flat[view.offset :], view.shape, steps, writeable=False

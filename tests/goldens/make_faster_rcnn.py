@@ -41,19 +41,7 @@ GT_LABELS = ((1, 4, 6), (2, 4))
 MARGIN = 1e-4
 FIRST_SEED = 8  # those before were found to come too close to some threshold
 COUNT = 64
-WATCHED = (
-    "backbone.body.conv1.weight",
-    "backbone.body.layer1.0.conv1.weight",
-    "backbone.body.layer1.0.downsample.0.weight",
-    "backbone.body.layer1.2.conv3.weight",
-    "backbone.body.layer2.0.conv2.weight",
-    "backbone.body.layer2.3.conv1.weight",
-    "backbone.body.layer3.0.downsample.0.weight",
-    "backbone.body.layer3.5.conv2.weight",
-    "backbone.body.layer4.0.conv1.weight",
-    "backbone.body.layer4.2.conv3.weight",
-)
-HEADS = ("backbone.fpn.", "rpn.head.", "roi_heads.")
+FROZEN = (".bn1.", ".bn2.", ".bn3.", ".downsample.1.")  # norms, which our side does not train
 
 
 def detector(dtype: torch.dtype) -> torch.nn.Module:
@@ -127,7 +115,7 @@ def detection_margins(model, logits, deltas, proposals, image_sizes) -> dict[str
     for box, score, size in zip(boxes, logits.softmax(-1).split(counts), image_sizes, strict=True):
         flat_boxes = clip_boxes_to_image(box, size)[:, 1:].reshape(-1, 4)
         scores = score[:, 1:].reshape(-1)
-        labels = torch.arange(1, CLASSES).expand(len(box), -1).reshape(-1)
+        labels = torch.arange(1, score.shape[1]).expand(len(box), -1).reshape(-1)
         gap = float((scores - heads.score_thresh).abs().min())
         keep = torch.where(scores > heads.score_thresh)[0]
         part = (flat_boxes[keep], scores[keep], labels[keep])
@@ -241,7 +229,7 @@ def training(seed: int, dtype: torch.dtype = torch.float64) -> dict[str, np.ndar
     total.backward()
     arrays = {f"train/losses/{key}": single(value) for key, value in losses.items()}
     for name, parameter in model.named_parameters():
-        if name.startswith(HEADS) or name in WATCHED:
+        if not any(part in name for part in FROZEN):
             arrays.update(summary(f"train/gradient/{name}", single(parameter.grad), 32))
     batch, ground = model.transform(images(seed, dtype), targets(dtype))
     features = model.backbone(batch.tensors)
