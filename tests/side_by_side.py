@@ -3,7 +3,8 @@
 
     PYTHONPATH=. <python with torch and torchvision> tests/side_by_side.py [options]
 
-Both run in float32 here, as they are used; presets with all their numbers. Every stage of ours is
+Both run in float32, as they are used, but torchvision's training step in float64: an input that
+rounding pushes over the kink of a ReLU moves gradients. Presets with all their numbers. Every stage of ours is
 fed with torchvision's tensors of the stage before. Then comes a training step on torchvision's
 samples, with all gradients, and images to detections with the goldens' smaller counts.
 Ends with 1 when a difference is larger than its bar.
@@ -84,6 +85,11 @@ def build(args, config, options):
     theirs = kind(body, num_classes=config.num_classes + 1, **options)
     shapes = {name: tuple(value.shape) for name, value in theirs.state_dict().items()}
     weights = recipe_weights(shapes)
+    for name in shapes:  # variances so small that it shows whether eps is added to them
+        stem, _, last = name.rpartition(".")
+        if last == "running_var":
+            weights[name] *= np.float32(1e-4)
+            weights[f"{stem}.weight"] *= np.float32(1e-2)
     theirs.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     ours = faster_rcnn.FasterRCNN(config, rng=0)
     ours.load_state_dict(weights)
@@ -126,7 +132,11 @@ def transformed(images, resize: Resize, shape) -> np.ndarray:
 
 def compiled(build_outputs, feeds):
     """Run a graph built of placeholders for these arrays."""
-    given = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
+
+    def plain(value):
+        return np.ascontiguousarray(value, np.float32 if value.dtype == np.float64 else None)
+
+    given = {name: plain(value) for name, value in feeds.items()}
     x = {name: mb.placeholder(name, v.shape, v.dtype.name) for name, v in given.items()}
     return mb.compile(build_outputs(x))(**given)
 
@@ -168,7 +178,7 @@ def stage_feeds(config, true: dict) -> dict[str, np.ndarray]:
         return padded([part.numpy() for part in parts], size, dtype)
 
     offsets = true["offsets"].reshape(len(true["offsets"]), -1, 4)
-    return {
+    feeds = {
         "images": true["batch"].tensors.numpy(),
         "sizes": np.array(true["batch"].image_sizes, np.int32),
         **{f"C{k + 2}": v.numpy() for k, v in enumerate(true["body"])},
@@ -179,10 +189,12 @@ def stage_feeds(config, true: dict) -> dict[str, np.ndarray]:
         "count": np.array(counts, np.int32),
         "kinds": split(true["kinds"].split(counts), rows),
         "offsets": split(offsets.split(counts), rows),
-        "boxes": split(true["found"][0], shots),
-        "labels": split(true["found"][2], shots, np.int32),
-        "shots": np.array([len(boxes) for boxes in true["found"][0]], np.int32),
     }
+    if "mask_logits" in true:
+        feeds["boxes"] = split(true["found"][0], shots)
+        feeds["labels"] = split(true["found"][2], shots, np.int32)
+        feeds["shots"] = np.array([len(boxes) for boxes in true["found"][0]], np.int32)
+    return feeds
 
 
 def stage_outputs(ours, x, ends, padding):
@@ -356,7 +368,7 @@ def training(table: Table, args) -> None:
     """Losses and all gradients of one step on torchvision's samples."""
     config = config_of(args, None)
     theirs, ours = build(args, config, {"min_size": args.short, "max_size": args.long})
-    theirs.train()
+    theirs.double().train()
     torch.manual_seed(args.seed)
     caught = {}
     sampler, select = theirs.rpn.fg_bg_sampler, theirs.roi_heads.select_training_samples
@@ -371,7 +383,9 @@ def training(table: Table, args) -> None:
 
     theirs.rpn.fg_bg_sampler, theirs.roi_heads.select_training_samples = sample_anchors, select_rois
     has_masks = config.mask == "head"
-    images, targets = pictures(args.seed), truth(has_masks)
+    images = [image.double() for image in pictures(args.seed)]
+    targets = [{k: v.double() if v.is_floating_point() else v for k, v in target.items()}
+               for target in truth(has_masks)]  # fmt: skip
     losses = theirs(images, targets)
     sum(losses.values()).backward()
     batch, ground = theirs.transform(images, targets)
@@ -380,8 +394,9 @@ def training(table: Table, args) -> None:
     def outputs(x):
         levels = ours.backbone(x["images"])
         found = ours.rpn.candidates(levels, tuple(batch.tensors.shape[2:]))
-        drawn = Drawn(*(x[n] for n in ("rois", "roi_truth", "roi_labels", "roi_positives",
-                                       "roi_total", "roi_objects")))  # fmt: skip
+        names = ("rois", "roi_truth", "roi_labels", "roi_positives", "roi_total")
+        objects = x["roi_objects"] if has_masks else x["roi_labels"]  # only masks need them
+        drawn = Drawn(*(x[name] for name in names), objects)
         made = {
             **ours.roi_heads.losses(levels, drawn),
             **ours.rpn.losses_of(found, x["boxes"], x["matches"], x["drawn"],
@@ -407,6 +422,10 @@ def training(table: Table, args) -> None:
     for part in parts:
         pairs = [(got[f"d {n}"], p.grad) for n, p in parameters.items() if n.startswith(part)]
         table.worst(f"{len(pairs)} gradients of {part}", pairs, GRADIENT_BAR)
+        if args.verbose:
+            for name, p in parameters.items():
+                if name.startswith(part):
+                    table.worst(name, [(got[f"d {name}"], p.grad)], GRADIENT_BAR)
 
 
 def step_feeds(config, theirs, batch, ground, caught, has_masks):
@@ -441,9 +460,9 @@ def step_feeds(config, theirs, batch, ground, caught, has_masks):
         "roi_labels": rows(labels, np.int32),
         "roi_positives": counts([row[row > 0] for row in labels]),
         "roi_total": counts(labels),
-        "roi_objects": rows(objects, np.int32),
     }
     if has_masks:
+        feeds["roi_objects"] = rows(objects, np.int32)
         cropped = [[masks_of.crop(m) for m in t["masks"].numpy()] for t in ground]
         pixels = max(sum(c.pixels.size for c in part) for part in cropped)
         feeds["sizes"] = np.array(batch.image_sizes, np.int32)
@@ -462,6 +481,7 @@ def main() -> int:
     parser.add_argument("--long", type=int, default=1333, help="most pixels of the longer side")
     parser.add_argument("--seed", type=int, default=8)
     parser.add_argument("--sets", type=int, default=2, help="seeds from images to detections")
+    parser.add_argument("--verbose", action="store_true", help="the gradient of each parameter")
     parser.add_argument("--parts", default="stages,training,whole")
     args = parser.parse_args()
     table = Table()

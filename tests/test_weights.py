@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ from megbrain_py.dtypes import TensorType, tensor_type
 from megbrain_py.errors import DataError
 from megbrain_py.models.faster_rcnn import PRESETS, FasterRCNN
 from megbrain_py.models.resnet import resnet
+from megbrain_py.nn import FrozenBatchNorm2d
+from megbrain_py.training import checkpoint
+from megbrain_py.training.checkpoint import Checkpoint
+from megbrain_py.training.detector import model_config
 from megbrain_py.training.start import load_weights
 from megbrain_py.weights import fit, read_weights, write_weights
 
@@ -180,7 +185,7 @@ def arrays(**changes: Any) -> dict[str, Array]:
     ("given", "messages"),
     [
         (arrays(d=None), ["missing in the file (1): d", "model.leave_out=d "]),
-        (arrays(x_y=np.zeros(2)), ["unknown to the model (1): x.y", "model.leave_out=x.y "]),
+        (arrays(x_y=np.zeros(2)), ["unknown to the model (1): x.y", "model.leave_out=x "]),
         (
             {**arrays(), "a.b.weight": np.zeros((3, 2), np.float32)},
             ["of another shape (1): a.b.weight: the model has float32[2,3], the file float32[3,2]",
@@ -258,3 +263,47 @@ def test_info_lists_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[-1].startswith("18 arrays, ") and lines[-1].endswith(f" {total:,} bytes")
     assert main(["info", str(FILES / "legacy.pth")]) == 2
     assert "before 1.6" in capsys.readouterr().err
+
+
+def test_presets_hold_torchvisions_numbers() -> None:
+    """Against torchvision's defaults, written out (detection/faster_rcnn.py, mask_rcnn.py)."""
+    for name, mask in ((FASTER, "none"), (MASK, "head")):
+        c = PRESETS[name]
+        assert (c.backbone, c.norm, c.norm_eps, c.num_classes) == ("resnet50", "frozen", 1e-5, 90)
+        assert c.mask == mask and not c.fit_anchors and c.canonical_scale == 224
+        assert c.anchor_sizes == (32, 64, 128, 256, 512) and c.anchor_ratios == (0.5, 1, 2)
+        r = c.rpn
+        assert (r.pre_nms_train, r.pre_nms_test) == (r.post_nms_train, r.post_nms_test)
+        assert (r.pre_nms_train, r.pre_nms_test) == (2000, 1000)
+        assert (r.nms_iou, r.high, r.low, r.samples, r.positive) == (0.7, 0.7, 0.3, 256, 0.5)
+        h = c.roi
+        assert (h.score, h.nms_iou, h.detections, h.samples, h.positive) == (
+            0.05, 0.5, 100, 512, 0.25)  # fmt: skip
+        assert (h.iou, h.hidden, h.pool, h.sampling_ratio) == (0.5, 1024, 7, 2)
+        assert h.weights == (10, 10, 5, 5) and r.class_switch == h.class_switch == "torchvision"
+        assert (c.mask_head.pool, c.mask_head.convs, c.mask_head.channels) == (14, 4, 256)
+        assert "norm_eps=1e-05" in repr(c) and "class_switch='torchvision'" in repr(c)
+
+
+def test_every_part_of_a_preset_is_a_key(detector: FasterRCNN) -> None:
+    changed = model_config(MASK, {"norm_eps": 0, "roi.class_switch": "exact", "mask": "none"})
+    assert changed.norm_eps == 0.0 and changed.roi.class_switch == "exact"
+    norms = [m for m in detector.modules() if isinstance(m, FrozenBatchNorm2d)]
+    assert len(norms) == 53 and {m.eps for m in norms} == {1e-5}
+    small = replace(changed, backbone="laptop", fpn_channels=4, roi=replace(changed.roi, hidden=4))
+    norms = [m for m in FasterRCNN(small, rng=0).modules() if isinstance(m, FrozenBatchNorm2d)]
+    assert {m.eps for m in norms} == {0.0}
+
+
+def test_a_run_is_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = {"a.weight": np.ones((2, 3), np.float32)}
+    path = checkpoint.save(Checkpoint(5, 0, {}, state), tmp_path)
+    for ending in ("pth", "safetensors"):
+        target = tmp_path / f"out.{ending}"
+        assert main(["export", str(path), str(target)]) == 0
+        assert "1 arrays, 6 numbers" in capsys.readouterr().out
+        np.testing.assert_array_equal(read_weights(target).arrays["a.weight"], state["a.weight"])
+    assert main(["info", str(path)]) == 0
+    assert "a.weight  float32  2x3  24\n1 arrays, 6 numbers, 24 bytes" in capsys.readouterr().out
+    assert main(["export", str(path), str(tmp_path / "out.bin")]) == 2
+    assert "expected a name that ends with .pth" in capsys.readouterr().err

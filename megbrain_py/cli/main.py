@@ -65,8 +65,14 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("images", nargs="?", metavar="DIR", help="default: beside the annotations")
     check.add_argument("--examples", type=int, default=3, help="shown of each kind")
 
-    info = commands.add_parser("info", help="versions and processor; contents of a checkpoint")
-    info.add_argument("file", nargs="?", metavar="FILE", help="a checkpoint, or a run's folder")
+    info = commands.add_parser("info", help="versions and processor; contents of a weights file")
+    info.add_argument(
+        "file", nargs="?", metavar="FILE", help="a run's folder, checkpoint, .pth or safetensors"
+    )
+
+    export = commands.add_parser("export", help="write a detector's weights for torchvision")
+    _add_model(export)
+    export.add_argument("file", metavar="FILE", help="to write: .pth or .safetensors")
 
     test = commands.add_parser("test-op", help="run an operator's cases on this machine")
     test.add_argument(
@@ -93,7 +99,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 _COMMANDS = (
-    "train", "eval", "predict", "check-data", "info", "test-op", "build-op", "new-op", "bench",
+    "train", "eval", "predict", "check-data", "info", "export", "test-op", "build-op", "new-op",
+    "bench",
 )  # fmt: skip
 
 
@@ -119,6 +126,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from megbrain_py.cli.look import info
 
         return info(arguments.file)
+    if command == "export":
+        from megbrain_py.cli.export import export
+
+        return export(arguments.model, arguments.checkpoint, arguments.file)
     if command == "bench":
         from megbrain_py.cli.bench import bench
 
