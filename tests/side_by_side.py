@@ -3,11 +3,10 @@
 
     PYTHONPATH=. <python with torch and torchvision> tests/side_by_side.py [options]
 
-Both run in float32, as they are used, but torchvision's training step in float64: an input that
-rounding pushes over the kink of a ReLU moves gradients. Presets with all their numbers. Every stage of ours is
-fed with torchvision's tensors of the stage before. Then comes a training step on torchvision's
-samples, with all gradients, and images to detections with the goldens' smaller counts.
-Ends with 1 when a difference is larger than its bar.
+Both run in float32, as they are used, but torchvision's training step in float64. Presets with all
+their numbers. Every stage of ours is fed with torchvision's tensors of the stage before. Then comes
+a training step on torchvision's samples, with all gradients, and images to detections with the
+goldens' smaller counts. Ends with 1 when a difference is larger than its bar.
 """
 
 from __future__ import annotations
