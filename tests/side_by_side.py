@@ -252,12 +252,15 @@ def stages(table: Table, args) -> None:
     table.worst("RPN logits", [(got["rpn_logits"], true["logits"])])
     table.worst("RPN deltas", [(got["rpn_deltas"], true["deltas"])])
     table.worst("anchors", [(got["anchors"], true["anchors"])], 0.0)
-    for stage, name, values in (
-        ("proposals, in order", "proposals", true["proposals"]),
-        ("objectness of proposals", "proposal_scores", true["scores"]),
-    ):
-        mine = [row[:n] for row, n in zip(got[name], got["proposal_count"], strict=True)]
-        table.worst(stage, zip(mine, values, strict=True))
+    boxes, scores = (
+        [row[:n] for row, n in zip(got[name], got["proposal_count"], strict=True)]
+        for name in ("proposals", "proposal_scores")
+    )
+    rows = [nearest_rows(a, b.numpy()) for a, b in zip(boxes, true["proposals"], strict=True)]
+    mine = [part[at] for part, at in zip(boxes, rows, strict=True)]
+    table.worst("proposals", zip(mine, true["proposals"], strict=True))
+    mine = [part[at] for part, at in zip(scores, rows, strict=True)]
+    table.worst("objectness of proposals", zip(mine, true["scores"], strict=True))
     counts = feeds["count"]
     for stage, name in (("pooled", "pooled"), ("class_logits", "kinds"), ("box_deltas", "offsets")):
         mine = valid_rows(got[stage], config.rpn.post_nms_test, counts)
@@ -270,6 +273,12 @@ def stages(table: Table, args) -> None:
     for name in ("mask_logits", "mask_maps") if ours.has_masks else ():
         mine = valid_rows(got[name], config.roi.detections, feeds["shots"])
         table.worst(name.replace("_", " "), [(mine, true[name])])
+
+
+def nearest_rows(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Which row of ours each of theirs is: we order by logits, torchvision by rounded sigmoids."""
+    at = np.array([np.abs(ours - row).max(1).argmin() for row in theirs], np.intp)
+    return at if len(set(at.tolist())) == len(ours) else np.arange(len(ours))
 
 
 def valid_rows(flat: np.ndarray, rows: int, counts) -> np.ndarray:
