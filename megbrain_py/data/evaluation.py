@@ -75,6 +75,7 @@ class Detections:
         image_size: Sequence[int] | None = None,
         masks: Sequence[Mapping[str, Any]] | None = None,
         maps: npt.NDArray[np.float32] | None = None,
+        windows: npt.NDArray[np.float32] | None = None,
     ) -> None:
         """Add all detections of a picture (maybe none).
 
@@ -82,8 +83,8 @@ class Detections:
         width) is `image_size` (None: not resized); scores [D]; labels [D] in 1..K. Boxes are
         scaled back per axis and clipped to the picture. masks: run lengths of each detection in
         original pixels, {"size": [h, w], "counts": ...}; or maps [D, S, S]: a mask head's, in the
-        boxes. DataError for a picture that is unknown
-        or was added before, and for arrays that do not fit or are not finite.
+        boxes; with windows [D, 3] a mask generator's (masks.paste_window). DataError for a picture
+        that is unknown or was added before, and for arrays that do not fit or are not finite.
         """
         image = self.dataset.by_image_id.get(image_id)
         where = f"detections of image {image_id}"
@@ -107,7 +108,11 @@ class Detections:
         xyxy[:, 0::2] = xyxy[:, 0::2].clip(0, image.width)
         xyxy[:, 1::2] = xyxy[:, 1::2].clip(0, image.height)
         if maps is not None:
-            masks = [self._mask(maps[row], box, image) for row, box in enumerate(xyxy)]
+            seen = image_size or (image.height, image.width)
+            masks = [
+                self._mask(maps[row], box, None if windows is None else windows[row], image, seen)
+                for row, box in enumerate(xyxy)
+            ]
         self.has_masks |= masks is not None
         for row, (x1, y1, x2, y2) in enumerate(xyxy.tolist()):
             result: Result = {
@@ -123,8 +128,18 @@ class Detections:
         self.image_ids.append(image_id)
 
     @staticmethod
-    def _mask(map: npt.NDArray[np.float32], box: npt.ArrayLike, image: ImageEntry) -> Result:
-        top, left, values = masks_of.paste(map, box, image.height, image.width)
+    def _mask(
+        map: npt.NDArray[np.float32],
+        box: npt.NDArray[np.float64],
+        window: npt.NDArray[np.float32] | None,
+        image: ImageEntry,
+        seen: Sequence[int],
+    ) -> Result:
+        size = image.height, image.width
+        if window is None:
+            top, left, values = masks_of.paste(map, box, *size)
+        else:
+            top, left, values = masks_of.paste_window(map, window, box, size, seen)
         return masks_of.encode(values > masks_of.THRESHOLD, top, left, image.height, image.width)
 
     def add_batch(
@@ -133,7 +148,7 @@ class Detections:
         """Add what `model.detect` found in a loader's batch; blank pictures (id -1) are left out.
 
         found: `boxes` [N, D, 4] in resized pixels, `scores` [N, D], `labels` [N, D], `count` [N],
-        and `masks` [N, D, S, S] if it finds masks.
+        and `masks` [N, D, S, S] if it finds masks, `mask_windows` [N, D, 3] if on pixels.
         """
         for row, image_id in enumerate(batch["image_ids"].tolist()):
             if image_id < 0:
@@ -146,6 +161,7 @@ class Detections:
                 found["labels"][row, :n],
                 image_size=batch["image_sizes"][row].tolist(),
                 maps=found["masks"][row, :n] if "masks" in found else None,
+                windows=found["mask_windows"][row, :n] if "mask_windows" in found else None,
             )
 
     def write(self, path: str | Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -157,6 +158,34 @@ def paste(
     y, x = max(top, 0), max(left, 0)
     inside = whole[y - top : max(height - top, 0), x - left : max(width - left, 0)]
     return y, x, inside
+
+
+def paste_window(
+    mask: npt.NDArray[np.float32],
+    window: npt.ArrayLike,
+    box: npt.ArrayLike,
+    size: Sequence[int],
+    seen: Sequence[int],
+) -> tuple[int, int, npt.NDArray[np.float32]]:
+    """A map that is said of pixels of a pyramid: top, left and what lies in the box.
+
+    window: x and y of the first pixel's middle and the distance of two, in pixels of the picture
+    as the network saw it, of (height, width) `seen`; box: x1, y1, x2, y2 in the picture of `size`.
+    Bilinear in absolute coordinates; 0 beyond the map, and outside of the box.
+    """
+    x0, y0, stride = (float(v) for v in np.asarray(window))
+    x1, y1, x2, y2 = (float(v) for v in np.asarray(box))
+    top, bottom = math.ceil(max(y1, 0) - 0.5), math.floor(min(y2, size[0]) - 0.5) + 1
+    left, right = math.ceil(max(x1, 0) - 0.5), math.floor(min(x2, size[1]) - 0.5) + 1
+
+    def weights(first: int, end: int, axis: int, corner: float) -> npt.NDArray[np.float32]:
+        """[pixels of the picture, pixels of the map]: a hat about each."""
+        at = (np.arange(first, max(end, first)) + 0.5) * (seen[axis] / size[axis]) - 0.5
+        apart = (at[:, None] - corner) / stride - np.arange(mask.shape[axis])
+        return np.asarray(np.maximum(1 - np.abs(apart), 0), np.float32)
+
+    inside = weights(top, bottom, 0, y0) @ mask @ weights(left, right, 1, x0).T
+    return top, left, np.asarray(inside, np.float32)
 
 
 def encode(

@@ -8,7 +8,13 @@ from megbrain_py import nn
 from megbrain_py.errors import GraphError
 from megbrain_py.graph import Var
 from megbrain_py.models.faster_rcnn.config import FasterRCNNConfig
-from megbrain_py.models.faster_rcnn.roi_heads import RoIHeads, TrueMasks
+from megbrain_py.models.faster_rcnn.mask_heads import (
+    GeneratorHeads,
+    MaskedRoIHeads,
+    MaskHeads,
+    TrueMasks,
+)
+from megbrain_py.models.faster_rcnn.roi_heads import RoIHeads
 from megbrain_py.models.fpn import FPN
 from megbrain_py.models.resnet import resnet
 from megbrain_py.models.rpn import RPN
@@ -58,20 +64,12 @@ class FasterRCNN(nn.Module):
         strides = list(self.backbone.body.strides.values())
         channels = config.fpn_channels
         self.rpn = RPN(config.rpn, channels, config.anchor_sizes, config.anchor_ratios, rng=rng)
-        self.roi_heads = RoIHeads(
-            config.roi,
-            channels,
-            config.num_classes,
-            strides,
-            config.canonical_scale,
-            config.mask_head if self.has_masks else None,
-            rng=rng,
-        )
+        self.roi_heads = _roi_heads(config, strides, rng)
 
     @property
     def has_masks(self) -> bool:
         """Whether `losses` wants true masks and `detect` gives masks."""
-        return self.config.mask != "none"
+        return isinstance(self.roi_heads, MaskedRoIHeads)
 
     def losses(
         self,
@@ -94,26 +92,40 @@ class FasterRCNN(nn.Module):
         found = self.rpn.candidates(levels, _size(images))
         proposals = self.rpn.proposals(found, image_sizes, training=True)
         drawn = self.roi_heads.draw(proposals, boxes, labels, box_count, key)
-        losses = self.roi_heads.losses(levels, drawn)
-        if self.has_masks:
+        around = self.roi_heads.around(levels, image_sizes)
+        losses = self.roi_heads.losses(levels, drawn, around)
+        if isinstance(self.roi_heads, MaskedRoIHeads):
             if masks is None or mask_places is None:
                 raise GraphError("FasterRCNN: a mask head is trained with masks and mask_places")
             truth = TrueMasks(masks, mask_places, image_sizes)
-            losses["loss_mask"] = self.roi_heads.mask_loss(levels, drawn, truth)
+            losses["loss_mask"] = self.roi_heads.mask_loss(levels, drawn, truth, around)
         return {**losses, **self.rpn.losses(found, boxes, box_count, key)}
 
     def detect(self, images: Var, image_sizes: Var) -> dict[str, Var]:
         """`boxes` float32[N, D, 4] in pixels of the padded images, best first; `scores` [N, D];
         `labels` int32[N, D]; the first `count` int32[N] rows are valid, the others hold zeros.
-        With a mask head `masks` float32[N, D, S, S]: how sure it is of each pixel of the box."""
+        With masks, `masks` float32[N, D, S, S]: how sure it is of pixels of each box, or of those
+        that `mask_windows` [N, D, 3] says (GeneratorHeads)."""
         levels: Sequence[Var] = self.backbone(images)
         found = self.rpn.candidates(levels, _size(images))
         proposals = self.rpn.proposals(found, image_sizes, training=False)
-        detections = self.roi_heads.detect(levels, proposals, image_sizes)
-        if self.has_masks:
+        around = self.roi_heads.around(levels, image_sizes)
+        detections = self.roi_heads.detect(levels, proposals, image_sizes, around)
+        if isinstance(self.roi_heads, MaskedRoIHeads):
             boxes, labels, count = (detections[name] for name in ("boxes", "labels", "count"))
-            detections["masks"] = self.roi_heads.masks(levels, boxes, labels, count)
+            detections |= self.roi_heads.masks(levels, boxes, labels, count, around)
         return detections
+
+
+def _roi_heads(config: FasterRCNNConfig, strides: Sequence[int], rng: RandomLike) -> RoIHeads:
+    common = (
+        config.roi, config.fpn_channels, config.num_classes, strides, config.canonical_scale,
+    )  # fmt: skip
+    if config.mask == "head":
+        return MaskHeads(*common, config.mask_head, context=config.context, rng=rng)
+    if config.mask == "generator":
+        return GeneratorHeads(*common, config.mask_generator, context=config.context, rng=rng)
+    return RoIHeads(*common, context=config.context, rng=rng)
 
 
 def _size(images: Var) -> tuple[int, int]:

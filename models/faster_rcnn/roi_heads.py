@@ -1,4 +1,4 @@
-"""The second stage: boxes pooled from the pyramid, classified and refined; their masks."""
+"""The second stage: boxes pooled from the pyramid, classified and refined."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from megbrain_py import functional as F
 from megbrain_py import nn
 from megbrain_py.dtypes import DType
 from megbrain_py.graph import Var, constant
-from megbrain_py.models.mask import MaskHead, MaskHeadConfig, MaskPredictor, mask_loss, of_class
+from megbrain_py.models.roi_features import (
+    POOLINGS,
+    Around,
+    ContextConfig,
+    ContextExtractor,
+    Pooler,
+    Pooling,
+)
 from megbrain_py.models.rpn import Proposals
 from megbrain_py.models.rpn.rpn import check_numbers, first_rows
 from megbrain_py.nn.init import RandomLike, generator, normal
@@ -26,6 +33,7 @@ class RoIHeadsConfig:
     """Counts are per image; sizes in pixels. The defaults are torchvision's.
 
     samples: boxes that a training step looks at, at most `positive` of them with an object.
+    pooling: an operator of ops/roi_pooling; sampling_ratio belongs to "roi_align".
     score, nms_iou, min_size, detections: which boxes are given out at test; class_switch: how NMS
     keeps classes apart (F.nms).
     """
@@ -35,6 +43,7 @@ class RoIHeadsConfig:
     iou: float = 0.5
     hidden: int = 1024
     pool: int = 7
+    pooling: Pooling = "roi_align"
     sampling_ratio: int = 2
     weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
     beta: float = 1 / 9
@@ -47,6 +56,8 @@ class RoIHeadsConfig:
     def __post_init__(self) -> None:
         counts = ("samples", "hidden", "pool", "detections")
         check_numbers("roi", self, counts, ("positive", "iou", "nms_iou"))
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"roi: pooling must be one of {POOLINGS}, is {self.pooling!r}")
         if min(self.weights) <= 0:
             raise ValueError(f"roi: weights must be positive, are {self.weights}")
 
@@ -63,16 +74,6 @@ class Drawn:
     positives: Var
     total: Var
     objects: Var
-
-
-@dataclass(frozen=True)
-class TrueMasks:
-    """The objects' masks as the loader gives them (ops/mask_targets): uint8[N, P] and their places
-    int32[N, G, 5]; image_sizes int32[N, 2]."""
-
-    pixels: Var
-    places: Var
-    image_sizes: Var
 
 
 class BoxHead(nn.Module):
@@ -105,7 +106,8 @@ class BoxPredictor(nn.Module):
 class RoIHeads(nn.Module):
     """features P2..P5 with their strides; `classes` kinds of objects without the background.
 
-    mask: of the mask head, or None for boxes only.
+    context: what a box sees besides itself; its part of the image, where there is one, is computed
+    once by `around` and handed to the methods that pool boxes.
     """
 
     def __init__(
@@ -115,45 +117,49 @@ class RoIHeads(nn.Module):
         classes: int,
         strides: Sequence[int],
         canonical_scale: float,
-        mask: MaskHeadConfig | None = None,
         *,
+        context: ContextConfig | None = None,
         rng: RandomLike = None,
     ) -> None:
         rng = generator(rng)
         self.config = config
         self.classes = classes
-        self.scales = tuple(1.0 / stride for stride in strides)
-        self.canonical_scale = canonical_scale
+        scales = tuple(1.0 / stride for stride in strides)
+        self.pooler = Pooler(config.pooling, scales, canonical_scale, config.sampling_ratio)
         self.box_head = BoxHead(channels * config.pool**2, config.hidden, rng)
         self.box_predictor = BoxPredictor(config.hidden, classes, rng)
-        self.mask = mask
-        if mask is not None:
-            self.mask_head = MaskHead(channels, mask, rng)
-            self.mask_predictor = MaskPredictor(mask.channels, mask.channels, classes, rng)
+        self.context: ContextExtractor | None = None
+        if context is not None and context.is_on:
+            self.context = ContextExtractor(context, channels, len(scales))
+
+    def around(self, features: Sequence[Var], image_sizes: Var) -> Around | None:
+        """What boxes see of the whole image int32[N, 2], or None."""
+        if self.context is None:
+            return None
+        return self.context.around(self.pooler, features, image_sizes)
 
     def pooled(
         self,
         features: Sequence[Var],
         rois: Var,
         count: Var,
-        mask: MaskHeadConfig | None = None,
+        around: Around | None = None,
+        size: int | None = None,
+        pooler: Pooler | None = None,
     ) -> Var:
-        """[N * R, C, p, p] for boxes [N, R, 4], zeros for those beyond the count int32[N]: as the
-        box head wants them, or the mask head."""
-        part = self.config if mask is None else mask
-        return F.roi_align(
-            features[: len(self.scales)],
-            rois,
-            count,
-            part.pool,
-            self.scales,
-            sampling_ratio=part.sampling_ratio,
-            canonical_scale=self.canonical_scale,
-        )
+        """[N * R, C, p, p] for boxes [N, R, 4], zeros for those beyond the count int32[N]; as the
+        box head wants them, or with another size and pooler."""
+        size, pooler = size or self.config.pool, pooler or self.pooler
+        if self.context is None:
+            return pooler(features, rois, count, size)
+        pooled: Var = self.context(pooler, features, rois, count, size, around)
+        return pooled
 
-    def predict(self, features: Sequence[Var], rois: Var, count: Var) -> tuple[Var, Var]:
+    def predict(
+        self, features: Sequence[Var], rois: Var, count: Var, around: Around | None = None
+    ) -> tuple[Var, Var]:
         """Logits [N, R, K + 1] and offsets [N, R, K + 1, 4] for boxes [N, R, 4]."""
-        pooled = self.pooled(features, rois, count)
+        pooled = self.pooled(features, rois, count, around)
         logits, offsets = self.box_predictor(self.box_head(pooled))
         images, rows = rois.shape[:2]
         kinds = self.classes + 1
@@ -178,12 +184,14 @@ class RoIHeads(nn.Module):
         truth = F.maximum(F.take_along_axis(matches, index, 1), 0)
         is_object = first_rows(c.samples, positives)
         label = F.where(is_object, F.take_along_axis(labels, truth, 1), constant(np.int32(0)))
-        rois = F.batched_gather(every, index)
+        rois = F.stop_gradient(F.batched_gather(every, index))  # some poolings would give one
         return Drawn(rois, F.batched_gather(boxes, truth), label, positives, total, truth)
 
-    def losses(self, features: Sequence[Var], drawn: Drawn) -> dict[str, Var]:
+    def losses(
+        self, features: Sequence[Var], drawn: Drawn, around: Around | None = None
+    ) -> dict[str, Var]:
         """`loss_classifier`, `loss_box_reg`: sums divided by the number of drawn boxes."""
-        logits, offsets = self.predict(features, drawn.rois, drawn.total)
+        logits, offsets = self.predict(features, drawn.rois, drawn.total, around)
         return self.losses_of(logits, offsets, drawn)
 
     def losses_of(self, logits: Var, offsets: Var, drawn: Drawn) -> dict[str, Var]:
@@ -214,36 +222,20 @@ class RoIHeads(nn.Module):
         """Rows of an image that may hold an object: they come first."""
         return min(drawn.rois.shape[1], int(self.config.samples * self.config.positive))
 
-    def mask_loss(self, features: Sequence[Var], drawn: Drawn, masks: TrueMasks) -> Var:
-        """The mask head's loss on the drawn boxes with an object."""
-        assert self.mask is not None
-        most = self.most_positive(drawn)
-        rois, labels = drawn.rois[:, :most], F.reshape(drawn.labels[:, :most], (-1,))
-        logits = self.mask_logits(features, rois, drawn.positives)
-        target = F.mask_targets(
-            masks.pixels, masks.places, masks.image_sizes, rois, drawn.objects[:, :most],
-            drawn.positives, self.mask.size,
-        )  # fmt: skip
-        is_object = F.reshape(first_rows(most, drawn.positives), (-1,))
-        return mask_loss(logits, labels, target, is_object)
-
-    def mask_logits(self, features: Sequence[Var], rois: Var, count: Var) -> Var:
-        """[N * R, K + 1, S, S] for boxes [N, R, 4]."""
-        assert self.mask is not None
-        pooled = self.pooled(features, rois, count, self.mask)
-        logits: Var = self.mask_predictor(self.mask_head(pooled))
-        return logits
-
     # --- test ---
 
     def detect(
-        self, features: Sequence[Var], proposals: Proposals, image_sizes: Var
+        self,
+        features: Sequence[Var],
+        proposals: Proposals,
+        image_sizes: Var,
+        around: Around | None = None,
     ) -> dict[str, Var]:
         """`boxes` [N, D, 4], `scores` [N, D], `labels` int32[N, D], `count` int32[N].
 
         Rows beyond the count hold zeros.
         """
-        logits, offsets = self.predict(features, proposals.boxes, proposals.count)
+        logits, offsets = self.predict(features, proposals.boxes, proposals.count, around)
         return self.detections(logits, offsets, proposals, image_sizes)
 
     def detections(
@@ -277,13 +269,3 @@ class RoIHeads(nn.Module):
             "labels": F.where(is_found, F.batched_gather(labels, index), constant(np.int32(0))),
             "count": count,
         }
-
-    def masks(self, features: Sequence[Var], boxes: Var, labels: Var, count: Var) -> Var:
-        """float32[N, D, S, S] in 0..1: inside of each box [N, D, 4], of the class int32[N, D] that
-        was found there; zeros beyond the count."""
-        images, rows = labels.shape
-        logits = of_class(self.mask_logits(features, boxes, count), F.reshape(labels, (-1,)))
-        size = logits.shape[1:]
-        found = F.reshape(F.sigmoid(logits), (images, rows, *size))
-        valid = F.reshape(first_rows(rows, count), (images, rows, 1, 1))
-        return F.where(valid, found, 0.0)

@@ -36,7 +36,7 @@ class MaskHeadConfig:
         return 2 * self.pool
 
 
-def _fan_out(module: nn.Module, rng: np.random.Generator) -> None:
+def start_by_outputs(module: nn.Module, rng: np.random.Generator) -> None:
     """torchvision's start of both parts: weights by their outputs (He et al. 2015)."""
     for name, parameter in module.named_parameters().items():
         if name.endswith("weight"):
@@ -57,7 +57,7 @@ class MaskHead(nn.Sequential):
         for name, parameter in self.named_parameters().items():
             if name.endswith("bias"):
                 parameter.set(np.zeros(parameter.shape, np.float32))
-        _fan_out(self, rng)
+        start_by_outputs(self, rng)
 
 
 class MaskPredictor(nn.Module):
@@ -66,7 +66,7 @@ class MaskPredictor(nn.Module):
     def __init__(self, inputs: int, hidden: int, classes: int, rng: np.random.Generator) -> None:
         self.conv5_mask = nn.ConvTranspose2d(inputs, hidden, 2, stride=2, rng=rng)
         self.mask_fcn_logits = nn.Conv2d(hidden, classes + 1, 1, rng=rng)
-        _fan_out(self, rng)
+        start_by_outputs(self, rng)
 
     def forward(self, x: Var) -> Var:
         logits: Var = self.mask_fcn_logits(F.relu(self.conv5_mask(x)))
