@@ -31,7 +31,7 @@ def _vote(threshold: float = 0.5, rows: int = 20, **options: Any) -> Any:
 
     def build(boxes: Any, scores: Any, classes: Any, count: Any) -> Any:
         index, found = F.nms(boxes, scores, classes, count, rows=rows, iou_threshold=0.5)
-        kept = [F.batched_gather(x, index) for x in (boxes, scores, classes)]
+        kept: Any = [F.batched_gather(x, index) for x in (boxes, scores, classes)]
         given = boxes, scores, classes, count
         return F.vote_boxes((*kept, found), given, iou_threshold=threshold, **options)
 
@@ -39,7 +39,8 @@ def _vote(threshold: float = 0.5, rows: int = 20, **options: Any) -> Any:
 
 
 def _vote_alone(boxes: Any, scores: Any, classes: Any, count: Any, **kept: Any) -> Any:
-    return F.vote_boxes(tuple(kept.values()), (boxes, scores, classes, count), iou_threshold=0.5)
+    kept_boxes: Any = tuple(kept.values())
+    return F.vote_boxes(kept_boxes, (boxes, scores, classes, count), iou_threshold=0.5)
 
 
 def _count(*values: int) -> Array:

@@ -18,7 +18,12 @@ _MOST_SHIFTED = 1000  # boxes: torchvision on a CPU compares more than these cla
 
 
 def check_scored(
-    boxes: TensorType, scores: TensorType, classes: TensorType, count: TensorType, prefix: str = ""
+    boxes: TensorType,
+    scores: TensorType,
+    classes: TensorType,
+    count: TensorType,
+    *,
+    prefix: str = "",
 ) -> None:
     """Refuse what is not boxes [N, R, 4] with scores, classes and a count of valid rows."""
     require(
@@ -129,8 +134,6 @@ def nms(
     near the threshold may fall on its other side.
     """
     classes, count = one_class_all_rows(boxes, classes, count)
-    op = Nms(
-        int(rows), float(iou_threshold), float(score_threshold), float(min_size), class_switch
-    )
+    op = Nms(int(rows), float(iou_threshold), float(score_threshold), float(min_size), class_switch)
     result: tuple[Var, Var] = op(boxes, scores, classes, count)
     return result
