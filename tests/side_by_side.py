@@ -40,7 +40,8 @@ from megbrain_py import functional as F
 from megbrain_py.data import masks as masks_of
 from megbrain_py.data.transforms import MEAN, STD, Resize, bilinear, normalise_into
 from megbrain_py.models import faster_rcnn
-from megbrain_py.models.faster_rcnn.roi_heads import Drawn, TrueMasks
+from megbrain_py.models.faster_rcnn.mask_heads import TrueMasks
+from megbrain_py.models.faster_rcnn.roi_heads import Drawn
 from megbrain_py.models.rpn import Proposals
 from megbrain_py.models.rpn.rpn import Candidates
 
@@ -228,7 +229,7 @@ def stage_outputs(ours, x, ends, padding):
     }
     if ours.has_masks:
         made["mask_logits"] = heads.mask_logits(pyramid, x["boxes"], x["shots"])
-        maps = heads.masks(pyramid, x["boxes"], x["labels"], x["shots"])
+        maps = heads.masks(pyramid, x["boxes"], x["labels"], x["shots"])["masks"]
         made["mask_maps"] = F.reshape(maps, (-1, *maps.shape[2:]))
     return made
 

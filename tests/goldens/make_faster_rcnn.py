@@ -44,9 +44,9 @@ COUNT = 64
 FROZEN = (".bn1.", ".bn2.", ".bn3.", ".downsample.1.")  # norms, which our side does not train
 
 
-def detector(dtype: torch.dtype) -> torch.nn.Module:
+def detector(dtype: torch.dtype, kind: str = "fasterrcnn") -> torch.nn.Module:
     """The model in eval mode; its BatchNorm2d (eps 1e-5) always use their running statistics."""
-    model = torchvision.models.detection.fasterrcnn_resnet50_fpn(
+    model = getattr(torchvision.models.detection, f"{kind}_resnet50_fpn")(
         weights=None, weights_backbone=None, num_classes=CLASSES, **OPTIONS
     )
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
@@ -187,6 +187,29 @@ def chain(seed: int) -> tuple[dict[str, np.ndarray], float] | None:
         for key, value in detections[i].items():
             arrays[f"chain/detections/{i}/{key}"] = single(value)
     return arrays, worst
+
+
+def masks(seed: int) -> dict[str, np.ndarray]:
+    """Mask R-CNN on the chain's images: its boxes are the chain's, the mask branch comes after."""
+    model = detector(torch.float64, "maskrcnn")
+    heads = model.roi_heads
+    with torch.no_grad():
+        batch, _ = model.transform(images(seed, torch.float64))
+        features = model.backbone(batch.tensors)
+        proposals, _ = model.rpn(batch, features)
+        pooled = heads.box_roi_pool(features, proposals, batch.image_sizes)
+        outputs = heads.box_predictor(heads.box_head(pooled))
+        boxes, _, labels = heads.postprocess_detections(*outputs, proposals, batch.image_sizes)
+        logits = heads.mask_predictor(
+            heads.mask_head(heads.mask_roi_pool(features, boxes, batch.image_sizes))
+        )
+        found = model(images(seed, torch.float64))
+    arrays = described("chain/mask_logits", logits)
+    for i in range(2):
+        arrays[f"chain/mask_boxes/{i}"] = single(boxes[i])  # in resized pixels
+        arrays[f"chain/mask_labels/{i}"] = single(labels[i])
+        arrays.update(described(f"chain/masks/{i}", found[i]["masks"][:, 0]))
+    return arrays
 
 
 def single(value: torch.Tensor) -> np.ndarray:
@@ -357,6 +380,7 @@ def main() -> None:
         report(training(seed, torch.float32), trained)
         arrays.update(trained)
         arrays.update(found[0])
+        arrays.update(masks(seed))
         break
     else:
         raise SystemExit("no seed with a margin")
