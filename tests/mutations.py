@@ -151,15 +151,15 @@ def try_checkpoint(path: Path, data: bytes, rng: Random) -> str:
 
 
 STORAGES = ("FloatStorage", "HalfStorage", "LongStorage", "BoolStorage")
+WEIGHTS_COUNTS = (6, 12, 3, 24)
 WEIGHTS_MEMBERS = {f"data/{k}": bytes(range(24)) for k in range(len(STORAGES))}
 
 
 def weights_pickle() -> bytes:
     """A state dict of several types, transposed and shared, inside another dictionary."""
-    counts = (6, 12, 3, 24)
     kinds = [
         weights_files.storage(kind, str(key), count)
-        for key, (kind, count) in enumerate(zip(STORAGES, counts, strict=True))
+        for key, (kind, count) in enumerate(zip(STORAGES, WEIGHTS_COUNTS, strict=True))
     ]
     items = {
         "a.weight": weights_files.tensor(of=kinds[0]),
@@ -190,6 +190,19 @@ def try_weights(path: Path, data: bytes, rng: Random) -> str:
         whole = read_weights(path).arrays
         assert set(whole) == set(copies), "other arrays were loaded"
         assert all(np.array_equal(whole[n], copies[n]) for n in whole), "an array has changed"
+    return "loaded"
+
+
+def try_older_weights(path: Path, data: bytes, rng: Random) -> str:
+    """The same in the format before zip, which has no checksum: any arrays may come out."""
+    path.write_bytes(damaged_bytes(data, rng))
+    try:
+        found = read_weights(path)
+    except DataError as error:
+        assert str(path) in str(error), f"the file is not named: {error}"
+        return "refused"
+    for array in found.arrays.values():
+        np.array(array)
     return "loaded"
 
 
@@ -244,11 +257,16 @@ def main(folder: Path, count: int, seed: int = 0) -> int:
     state = checkpoint.save(made(), folder)
     weights, plain = folder / "weights.pth", folder / "plain.safetensors"
     weights.write_bytes(weights_files.archive(weights_pickle(), WEIGHTS_MEMBERS))
+    older = folder / "older.pth"
+    storages = {str(k): (count, bytes(range(24))) for k, count in enumerate(WEIGHTS_COUNTS)}
+    older.write_bytes(weights_files.before_zip(weights_pickle(), storages))
+    read_weights(older)
     write_weights(plain, read_weights(weights).arrays)
     read_coco(annotations)  # intact, it is read
     kinds: dict[str, tuple[Callable[[Path, bytes, Random], str], Path]] = {
         "checkpoint": (try_checkpoint, state),
         "weights": (try_weights, weights),
+        "older weights": (try_older_weights, older),
         "safetensors": (try_safetensors, plain),
         "annotation": (try_annotations, annotations),
     }

@@ -19,5 +19,6 @@ def test_damaged_files_load_or_are_refused(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "200 checkpoint files" in done.stdout
     assert "200 weights files" in done.stdout
+    assert "200 older weights files" in done.stdout
     assert "200 safetensors files" in done.stdout
     assert "200 annotation files" in done.stdout

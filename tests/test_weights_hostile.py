@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from weights_files import archive, numbers, state, storage, tensor, text, whole
+from weights_files import (
+    MAGIC,
+    SYSTEM,
+    archive,
+    before_zip,
+    numbers,
+    state,
+    storage,
+    tensor,
+    text,
+    whole,
+)
 
 from megbrain_py.errors import DataError
 from megbrain_py.weights import read_weights
@@ -120,7 +131,7 @@ BAD_PICKLES: dict[str, tuple[bytes, str]] = {
     "two values": (b"\x80\x02}}.", "stops unfinished"),
     "no value": (b"\x80\x02.", "stops unfinished"),
     "an open mark": (b"\x80\x02(.", "stops unfinished"),
-    "more after the end": (state({"w": tensor()}) + b"N", "stops unfinished"),
+    "more after the end": (state({"w": tensor()}) + b"N", "bytes after the end"),
     "no mark": (b"\x80\x02t.", "no mark before byte 3"),
     "an empty stack": (b"\x80\x02\x85.", "empty stack"),
     "nothing to keep": (b"\x80\x02q\0.", "empty stack"),
@@ -270,9 +281,7 @@ BAD_ZIPS: dict[str, tuple[bytes, str]] = {
         archive(state({"w": tensor()}), {"byteorder": b"big", "data/0": bytes(24)}), "byte order"),
     "a cut file": (WHOLE[:-30], "not a whole zip file"),
     "only a beginning": (WHOLE[:4], "not a whole zip file"),
-    "torch's format before 1.6": (
-        b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.", "torch before 1.6"),
-    "a tar file": (b"\0" * 257 + b"ustar\0" + b"\0" * 300, "torch before 1.6"),
+    "a tar file": (b"\0" * 257 + b"ustar\0" + b"\0" * 300, "torch before 0.2"),
     "a pickle": (pickle.dumps({"w": 1}), "neither a zip file of torch's nor a safetensors file"),
     "nothing": (b"", "neither a zip file"),
     "a page": (b"<html>404</html>", "neither a zip file"),
@@ -283,6 +292,42 @@ BAD_ZIPS: dict[str, tuple[bytes, str]] = {
 def test_a_bad_archive_is_refused(name: str, path: Path) -> None:
     data, message = BAD_ZIPS[name]
     assert re.search(message, refusal(path, data))
+
+
+SOUND = state({"w": tensor()})
+ZEROS = bytes(24)
+BAD_OLDER: dict[str, tuple[bytes, str]] = {
+    "a cut file": (before_zip(SOUND)[:-1], "bytes, expected"),
+    "a longer file": (before_zip(SOUND) + b"x", "bytes, expected"),
+    "no storages": (before_zip(SOUND, {}), "has no storage '0'"),
+    "another number of elements": (before_zip(SOUND, {"0": (5, ZEROS)}), "'0' is not the one"),
+    "a huge number of elements": (before_zip(SOUND, {"0": (1 << 60, ZEROS)}), "'0' is not the one"),
+    "a storage too many": (
+        before_zip(SOUND, {"0": (6, ZEROS), "1": (6, ZEROS)}), "'1' is not the one"),
+    "a storage that claims too much": (
+        before_zip(state({"w": tensor(of=storage(count=1 << 60))}), {"0": (1 << 60, ZEROS)}),
+        "bytes, expected"),
+    "big-endian": (before_zip(SOUND, system=state({"little_endian": b"\x89"})), "byte order"),
+    "no system": (before_zip(SOUND, system=b"\x80\x02N."), "byte order"),
+    "another protocol": (before_zip(SOUND).replace(b"M\xe9\x03", b"M\xe8\x03"), "protocol 1001"),
+    "keys that are no list": (before_zip(SOUND).replace(b"\x80\x02](", b"\x80\x02(("), "unfinished|"
+                              "appends|empty stack|no list"),
+    "a call": (before_zip(b"\x80\x02cos\nsystem\n" + text("x") + b"\x85R."), "asks for os.system"),
+    "a call among the keys": (MAGIC + SYSTEM + SOUND + b"\x80\x02cos\nsystem\n.", "os.system"),
+    "a call in the system": (before_zip(SOUND, system=b"\x80\x02cos\nsystem\n."), "os.system"),
+    "only the beginning": (MAGIC, "ends too early"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_OLDER)
+def test_a_bad_file_of_the_format_before_zip_is_refused(name: str, path: Path) -> None:
+    data, message = BAD_OLDER[name]
+    assert re.search(message, refusal(path, data))
+
+
+def test_the_format_before_zip_is_read(path: Path) -> None:
+    path.write_bytes(before_zip(SOUND))
+    assert read_weights(path).arrays["w"].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_two_members_of_one_name_are_refused(path: Path) -> None:

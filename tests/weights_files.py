@@ -61,3 +61,17 @@ def archive(pickle: bytes, members: Mapping[str, bytes] | None = None, folder: s
         for name, data in {"data.pkl": pickle, "version": b"3\n", **given}.items():
             file.writestr(zipfile.ZipInfo(f"{folder}/{name}"), data)
     return target.getvalue()
+
+
+MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03."
+SYSTEM = state({"protocol_version": whole(1001), "little_endian": b"\x88"})
+
+
+def before_zip(
+    pickle: bytes, storages: Mapping[str, tuple[int, bytes]] | None = None, system: bytes = SYSTEM
+) -> bytes:
+    """The format before torch 1.6: pickles, then each storage's number of elements and bytes."""
+    given = {"0": (6, struct.pack("<6f", *range(6)))} if storages is None else storages
+    keys = b"\x80\x02](" + b"".join(map(text, given)) + b"e."
+    tail = b"".join(struct.pack("<q", count) + data for count, data in given.values())
+    return MAGIC + system + pickle + keys + tail

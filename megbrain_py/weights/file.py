@@ -13,7 +13,7 @@ from megbrain_py.dtypes import Array
 from megbrain_py.errors import DataError
 from megbrain_py.nn.serialize import write_atomically
 from megbrain_py.weights.tensor import Refused, StoredTensor, elements
-from megbrain_py.weights.torch_file import LEGACY, read_torch
+from megbrain_py.weights.torch_file import BEFORE_ZIP, read_before_zip, read_zip
 from megbrain_py.weights.torch_write import torch_bytes
 
 _SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -45,7 +45,7 @@ class WeightsFile:
 
 
 def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
-    """The tensors of a .pth file (zip format, torch >= 1.6) or a safetensors file.
+    """The tensors of a .pth file (of torch >= 1.6 or the format before) or a safetensors file.
 
     Nothing in the file is executed and torch is not needed. DataError names the file and what is
     wrong with it: damaged, of another format, or holding more than tensors.
@@ -55,17 +55,21 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
         with path.open("rb") as file:
             head = file.read(512)
         if head.startswith(_ZIP):
-            return WeightsFile(path, "torch (zip)", *read_torch(path))
-        if head.startswith(LEGACY) or head[257:262] == _TAR:
+            return WeightsFile(path, "torch (zip)", *read_zip(path))
+        if head.startswith(BEFORE_ZIP):
+            return WeightsFile(path, "torch (before 1.6)", *read_before_zip(path))
+        if head[257:262] == _TAR:
             raise Refused(
-                "is in the format of torch before 1.6; in torch, save it again: "
-                "torch.save(torch.load(FILE, weights_only=True), NEW_FILE)"
+                "is in a format of torch before 0.2; in torch, save it again: "
+                "torch.save(torch.load(FILE, weights_only=False), NEW_FILE)"
             )
         return WeightsFile(path, "safetensors", _safetensors(path.read_bytes()))
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except MemoryError:
+        raise DataError(f"{path}: needs more memory than there is") from None
     except Refused as error:
         raise DataError(f"{path}: {error}") from None
 

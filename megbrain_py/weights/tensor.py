@@ -34,7 +34,7 @@ ITEM_SIZES = {
 }  # fmt: skip
 
 
-def elements(data: bytes, dtype: str) -> Array:
+def elements(data: bytes | memoryview, dtype: str) -> Array:
     """A file's bytes (little-endian) as a flat array that cannot be written to."""
     if dtype == "bfloat16":  # the upper half of a float32
         wide: Array = np.frombuffer(data, "<u2").astype(np.uint32) << 16

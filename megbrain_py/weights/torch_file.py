@@ -1,10 +1,15 @@
-"""Reads what torch.save writes: a zip file with a pickle of tensors and, apart, their elements."""
+"""Reads what torch.save writes: a pickle of tensors and, apart, their elements.
+
+Since torch 1.6 they are members of a zip file; before, and in torchvision's older files, they
+follow each other.
+"""
 
 from __future__ import annotations
 
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +19,8 @@ from megbrain_py.dtypes import Array
 from megbrain_py.weights.tensor import ITEM_SIZES, Refused, StoredTensor, elements
 from megbrain_py.weights.unpickle import MOST_BYTES, Storage, TensorView, unpickle
 
-LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # a pickle of torch's magic number
+BEFORE_ZIP = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # a pickle of torch's magic number
+_PROTOCOL = 1001  # of the files before zip
 _MOST_SHARED = 16  # times the file's size that all its tensors, views of storages, may show
 _MOST_DEPTH = 4  # dictionaries around the one with the tensors
 _WEIGHTS = ("model", "state_dict", "model_state_dict", "weights")  # usual names of the weights
@@ -25,7 +31,10 @@ _ZIP_ERRORS = (
 )  # fmt: skip
 
 
-def read_torch(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+Found = tuple[dict[str, StoredTensor], dict[str, str]]
+
+
+def read_zip(path: Path) -> Found:
     """The tensors of a .pth file by name, and what else lies beside them, in words.
 
     The weights are the whole dictionary or the one under a usual name (`model`, `state_dict`).
@@ -35,16 +44,18 @@ def read_torch(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = _members(archive, size)
-            value = unpickle(_read(archive, members, "data.pkl"))
-            weights, others = _weights_of(value)
-            arrays = _Arrays(archive, members, size)
-            return {name: arrays.tensor(view) for name, view in weights.items()}, others
+            data = _read(archive, members, "data.pkl")
+            pickled = unpickle(data)
+            if pickled.end != len(data):
+                raise Refused("its data.pkl has bytes after the end of the pickle")
+            if "byteorder" in members and _read(archive, members, "byteorder") != b"little":
+                raise Refused("its byte order is not 'little'")
+            views = _Views(lambda s: _read(archive, members, f"data/{s.key}"), size)
+            return views.of(pickled.value)
     except Refused:
         raise
     except _ZIP_ERRORS as error:
         raise Refused(f"is not a whole zip file: {error}") from None
-    except MemoryError:
-        raise Refused("needs more memory than there is") from None
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
@@ -72,7 +83,7 @@ def _read(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: s
     """A member's bytes, its checksum right."""
     if name not in members:
         raise Refused(f"has no member {name!a}")
-    if name == "data.pkl" and members[name].file_size > MOST_BYTES:
+    if name == "data.pkl" and members[name].file_size > MOST_BYTES:  # before it is read
         raise Refused(f"its data.pkl has more than {MOST_BYTES:,} bytes")
     data = archive.read(members[name])
     if len(data) != members[name].file_size:
@@ -80,26 +91,63 @@ def _read(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: s
     return data
 
 
-class _Arrays:
-    """Makes views of storages, each of which is read once."""
+def read_before_zip(path: Path) -> Found:
+    """The same of a file in the format before zip: pickles, then each storage with its size."""
+    data = path.read_bytes()
+    if not data.startswith(BEFORE_ZIP):
+        raise Refused("is no file of torch")
+    protocol = unpickle(data, len(BEFORE_ZIP))
+    system = unpickle(data, protocol.end)
+    little = type(system.value) is dict and system.value.get("little_endian") is True
+    if protocol.value != _PROTOCOL or not little:
+        raise Refused(f"is not of protocol {_PROTOCOL} in byte order 'little'")
+    pickled = unpickle(data, system.end)
+    order = unpickle(data, pickled.end)
+    if type(order.value) is not list or not all(type(key) is str for key in order.value):
+        raise Refused("has no list of its storages")
+    found: dict[str, memoryview] = {}
+    at = order.end
+    for key in order.value:
+        storage = pickled.storages.get(key)
+        if (
+            storage is None
+            or key in found
+            or data[at : at + 8] != storage.count.to_bytes(8, "little")
+        ):
+            raise Refused(f"its storage {key!a:.99} is not the one that its pickle describes")
+        end = at + 8 + storage.count * ITEM_SIZES[storage.dtype]
+        found[key] = memoryview(data)[at + 8 : end]
+        at = end
+    if at != len(data):
+        raise Refused(f"has {len(data):,} bytes, expected {at:,}")
 
-    def __init__(
-        self, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], size: int
-    ) -> None:
-        self.archive = archive
-        self.members = members
+    def load(storage: Storage) -> memoryview:
+        if storage.key not in found:
+            raise Refused(f"has no storage {storage.key!a:.99}")
+        return found[storage.key]
+
+    return _Views(load, len(data)).of(pickled.value)
+
+
+class _Views:
+    """Makes views of storages, each of which is loaded once. size: bytes of the file."""
+
+    def __init__(self, load: Callable[[Storage], bytes | memoryview], size: int) -> None:
+        self.load = load
         self.left = _MOST_SHARED * size
-        self.read: dict[str, tuple[Storage, Array]] = {}
-        order = _read(archive, members, "byteorder") if "byteorder" in members else b"little"
-        if order != b"little":
-            raise Refused(f"its byte order is {ascii(order)[1:]}, expected 'little'")
+        self.loaded: dict[str, Array] = {}
+
+    def of(self, value: Any) -> Found:
+        """The tensors of a pickle's value, and what lies beside them."""
+        weights, others = _weights_of(value)
+        return {name: self.tensor(view) for name, view in weights.items()}, others
 
     def tensor(self, view: TensorView) -> StoredTensor:
         dtype = view.storage.dtype
         self.left -= view.count * ITEM_SIZES[dtype]
         if self.left < 0:
             raise Refused(f"its tensors show more than {_MOST_SHARED} times what the file holds")
-        flat = self._storage(view.storage)
+        flat = self._flat(view.storage)
         if not view.count:
             return StoredTensor(flat[:0].reshape(view.shape), dtype)
         steps = [stride * flat.itemsize for stride in view.strides]
@@ -108,19 +156,16 @@ class _Arrays:
         )
         return StoredTensor(array, dtype)
 
-    def _storage(self, storage: Storage) -> Array:
-        if storage.key not in self.read:
-            data = _read(self.archive, self.members, f"data/{storage.key}")
+    def _flat(self, storage: Storage) -> Array:
+        if storage.key not in self.loaded:
+            data = self.load(storage)
             expected = storage.count * ITEM_SIZES[storage.dtype]
             if len(data) != expected:
                 raise Refused(
                     f"its storage {storage.key!a} has {len(data)} bytes, expected {expected}"
                 )
-            self.read[storage.key] = storage, elements(data, storage.dtype)
-        known, flat = self.read[storage.key]
-        if known != storage:
-            raise Refused(f"its storage {storage.key!a} is described in two ways")
-        return flat
+            self.loaded[storage.key] = elements(data, storage.dtype)
+        return self.loaded[storage.key]
 
 
 def _weights_of(value: Any, depth: int = 0) -> tuple[dict[str, TensorView], dict[str, str]]:

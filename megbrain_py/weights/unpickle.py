@@ -71,20 +71,26 @@ class _Global:
         return f"{self.module}.{self.name}"
 
 
-def unpickle(data: bytes) -> Any:
-    """The value of a pickle: None, bool, int, float, str, tuple, list, dict, Storage, TensorView.
+@dataclass(frozen=True)
+class Unpickled:
+    """A pickle's value, the storages that it names, and where the next byte after it is."""
 
-    Raises Refused for everything else and for a damaged pickle.
+    value: Any
+    storages: dict[str, Storage]
+    end: int
+
+
+def unpickle(data: bytes, start: int = 0) -> Unpickled:
+    """The value of the pickle that begins at `start`: None, bool, int, float, str, tuple, list,
+    dict, Storage, TensorView. Raises Refused for everything else and for a damaged pickle.
     """
-    if len(data) > MOST_BYTES:
-        raise Refused(f"its pickle has {len(data):,} bytes, expected at most {MOST_BYTES:,}")
-    machine = _Machine(data)
+    machine = _Machine(data, start)
     if machine.take(2) != b"\x80\x02":
         raise Refused("its pickle is not of protocol 2, which torch.save writes")
     while True:
         code = machine.take(1)
         if code == b".":
-            return machine.result()
+            return Unpickled(machine.result(), machine.storages, machine.at)
         if code not in _STEPS:
             raise Refused(f"pickle opcode {_opcode(code)} at byte {machine.at - 1} is not allowed")
         _STEPS[code](machine)
@@ -98,18 +104,22 @@ def _opcode(code: bytes) -> str:
 class _Machine:
     """The stack, the values remembered by number, and the place in the pickle."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, start: int) -> None:
         self.data = data
-        self.at = 0
+        self.at = start
+        self.most = start + MOST_BYTES
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []  # the stacks below each MARK
         self.memo: dict[int, Any] = {}
+        self.storages: dict[str, Storage] = {}
 
     def take(self, count: int) -> bytes:
         """The next bytes."""
-        piece = self.data[self.at : self.at + count]
+        piece = self.data[self.at : min(self.at + count, self.most)]
         if len(piece) < count:
-            raise Refused("its pickle ends too early")
+            too_long = self.at + len(piece) == self.most
+            more = f"has more than {MOST_BYTES:,} bytes" if too_long else "ends too early"
+            raise Refused(f"its pickle {more}")
         self.at += count
         return piece
 
@@ -150,7 +160,7 @@ class _Machine:
         return found
 
     def result(self) -> Any:
-        if self.marked or len(self.stack) != 1 or self.at != len(self.data):
+        if self.marked or len(self.stack) != 1:
             raise Refused(f"its pickle stops unfinished at byte {self.at - 1}")
         return self.stack[0]
 
@@ -253,18 +263,23 @@ def _reduce(machine: _Machine) -> None:
 
 
 def _persistent(machine: _Machine) -> None:
-    """("storage", type, key, device, count) -> Storage."""
+    """("storage", type, key, device, count[, None before torch 1.6]) -> Storage."""
     found = machine.pop()
     wrong = Refused(f"its pickle describes no storage before byte {machine.at}")
-    if not isinstance(found, tuple) or len(found) != 5 or found[0] != "storage":
+    if not isinstance(found, tuple) or len(found) not in (5, 6) or found[0] != "storage":
         raise wrong
-    _, named, key, device, count = found
+    _, named, key, device, count = found[:5]
+    if found[5:] not in ((), (None,)):
+        raise Refused("its pickle has a storage that is part of another: not allowed")
     dtype = STORAGES.get((named.module, named.name)) if isinstance(named, _Global) else None
     if dtype is None or not isinstance(key, str) or not isinstance(device, str):
         raise wrong
     if type(count) is not int or count < 0:
         raise wrong
-    machine.stack.append(Storage(key, dtype, count))
+    storage = Storage(key, dtype, count)
+    if machine.storages.setdefault(key, storage) != storage:
+        raise Refused(f"its storage {key!a:.99} is described in two ways")
+    machine.stack.append(storage)
 
 
 def _ordered_dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
