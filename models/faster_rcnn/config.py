@@ -54,7 +54,7 @@ class FasterRCNNConfig:
 
 
 # torchvision 0.29.1: fasterrcnn_resnet50_fpn(weights=...), with frozen norms and 91 classes, the
-# background among them. Its weights COCO_V1 were trained with eps 1e-5 but run with norm_eps=0.
+# background among them. Its weights COCO_V1 need norm_eps=0, as it says itself (overwrite_eps).
 TORCHVISION = FasterRCNNConfig(
     num_classes=90,
     norm="frozen",
