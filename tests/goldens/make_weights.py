@@ -104,6 +104,9 @@ def round_trip(name: str, network, folder: Path) -> None:
     state = network.state_dict()
     torch.save(state, folder / "theirs.pth")
     safetensors.torch.save_file(state, folder / "theirs.safetensors")
+    torch.save(state, folder / "older.pth", _use_new_zipfile_serialization=False)
+    older = read_weights(folder / "older.pth").arrays
+    assert all(np.array_equal(older[key], value.numpy()) for key, value in state.items()), name
     for ending in ("pth", "safetensors"):
         read = read_weights(folder / f"theirs.{ending}")
         write_weights(folder / f"ours.{ending}", read.arrays)
