@@ -19,6 +19,7 @@ class Config:
     num_classes: int = 1
     anchor_sizes: tuple[float, ...] = (8.0, 16.0)
     canonical_scale: float = 64.0
+    fit_anchors: bool = True
     width: int = 4
     score: float = 0.9
 

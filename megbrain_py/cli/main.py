@@ -76,8 +76,14 @@ def _parser() -> argparse.ArgumentParser:
     look.add_argument("images", nargs="?", metavar="DIR", help="default: beside the annotations")
     look.add_argument("-o", "--output", default="browse", metavar="DIR", help="where to")
 
-    info = commands.add_parser("info", help="versions and processor; contents of a checkpoint")
-    info.add_argument("file", nargs="?", metavar="FILE", help="a checkpoint, or a run's folder")
+    info = commands.add_parser("info", help="versions and processor; contents of a weights file")
+    info.add_argument(
+        "file", nargs="?", metavar="FILE", help="a run's folder, checkpoint, .pth or safetensors"
+    )
+
+    export = commands.add_parser("export", help="write a detector's weights for torchvision")
+    _add_model(export)
+    export.add_argument("file", metavar="FILE", help="to write: .pth or .safetensors")
 
     test = commands.add_parser("test-op", help="run an operator's cases on this machine")
     test.add_argument(
@@ -104,7 +110,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 _COMMANDS = (
-    "train", "eval", "predict", "check-data", "browse", "info", "test-op", "build-op", "new-op",
+    "train", "eval", "predict", "check-data", "browse", "info", "export", "test-op", "build-op",
+    "new-op",
     "bench",
 )  # fmt: skip
 
@@ -135,6 +142,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from megbrain_py.cli.look import info
 
         return info(arguments.file)
+    if command == "export":
+        from megbrain_py.cli.export import export
+
+        return export(arguments.model, arguments.checkpoint, arguments.file)
     if command == "bench":
         from megbrain_py.cli.bench import bench
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,10 @@ from megbrain_py.training.parts import Parts
 from megbrain_py.training.pictures import draw_measured
 from megbrain_py.training.policy import describe, learning_rates, total_steps
 from megbrain_py.training.progress import Display
-from megbrain_py.training.runs import find_checkpoint, image_folder
+from megbrain_py.training.runs import image_folder
+from megbrain_py.training.start import freeze, load_weights
 from megbrain_py.training.step import Batch
 from megbrain_py.training.trainer import Trainer
-
-Report = Callable[[str], None]
 
 _ENLARGED = 2.0  # pictures are enlarged this much without a word
 
@@ -69,7 +68,7 @@ def train_loader(config: TrainConfig, dataset: CocoDataset, *, masks: bool = Fal
         dataset,
         config.batch_size,
         seed=config.seed,
-        resize=Resize(data.short_side, data.long_side),
+        resize=Resize(data.short_side, data.long_side, data.resize),
         augmentation=augmentation,
         repeats=SAMPLINGS[data.sampling](dataset, data.repeat_threshold),
         skip_empty=data.skip_empty,
@@ -88,24 +87,6 @@ def make_optimizer(config: OptimizerConfig, model: Any) -> optim.SGD | optim.Ada
     return optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov)
 
 
-def load_weights(model: Any, path: str, report: Report) -> None:
-    """Start from a checkpoint's, or any safetensors file's, weights that fit by name and shape."""
-    from megbrain_py import nn
-
-    if Path(path).is_dir() or Path(path).suffix != ".safetensors":
-        given = find_checkpoint(path)[1].weights
-    else:
-        given = nn.load(path)
-        if any(name.startswith("model/") for name in given):
-            given = find_checkpoint(path)[1].weights
-    own = model.named_state()
-    fitting = {n: v for n, v in given.items() if n in own and own[n].shape == v.shape}
-    if not fitting:
-        raise DataError(f"config: model.weights: nothing in {path} fits this model")
-    model.load_state_dict(fitting, strict=False)
-    report(f"weights: {len(fitting)} of {len(own)} arrays from {path}")
-
-
 def assemble(config: TrainConfig, show: Display) -> Trainer:
     """Everything a training needs, told to the person who starts it."""
     data = config.data
@@ -122,9 +103,9 @@ def assemble(config: TrainConfig, show: Display) -> Trainer:
         raise DataError(f"config: best_by={config.best_by} expects a model.mask, found none")
     loader = train_loader(config, train, masks=has_masks(model))
     if config.model.weights:
-        load_weights(model, config.model.weights, show.message)
+        load_weights(model, config.model.weights, config.model.leave_out, show.message)
     if config.model.freeze_at:
-        freeze(model, config, show.message)
+        freeze(model, config.model, show.message)
     parts = _parts(config, train, val, loader, model, options)
     weights = sum(p.value.size for p in model.parameters())
     classes = ", ".join(train.class_names[:10]) + (", ..." if len(train.class_names) > 10 else "")
@@ -158,24 +139,6 @@ def _several(config: TrainConfig) -> str:
     )
 
 
-def freeze(model: Any, config: TrainConfig, report: Report) -> None:
-    """Keep the first parts of the backbone as they are."""
-    body, parts = model.backbone.body, config.model.freeze_at
-    most = 1 + len(body.channels)
-    if parts > most:
-        raise DataError(
-            f"config: model.freeze_at expects at most {most} (the stem, {', '.join(body.channels)})"
-            f", found {parts}"
-        )
-    before = sum(p.value.size for p in model.parameters())
-    body.freeze_at(parts)
-    kept = before - sum(p.value.size for p in model.parameters())
-    names = ["stem", *body.channels][:parts]
-    report(f"frozen: {', '.join(names)}: {kept:,} weights stay, and their batch norms' statistics")
-    if not config.model.weights:
-        report("warning: model.freeze_at keeps weights that nothing has trained (no model.weights)")
-
-
 def _model_options(config: TrainConfig, train: CocoDataset) -> dict[str, Any]:
     """The options given, and anchor sizes from the data unless they were.
 
@@ -188,7 +151,7 @@ def _model_options(config: TrainConfig, train: CocoDataset) -> dict[str, Any]:
             f"{len(train.class_names)} classes; data.classes names fewer"
         )
     preset = model_config(config.model.preset, options)
-    if "anchor_sizes" not in options:
+    if preset.fit_anchors and "anchor_sizes" not in options:
         resize = Resize(config.data.short_side, config.data.long_side)
         sizes = anchor_sizes(train, resize, len(preset.anchor_sizes))
         options["anchor_sizes"] = list(sizes)
@@ -207,7 +170,7 @@ def _parts(
     options: dict[str, Any],
 ) -> Parts:
     data = config.data
-    wanted = InputConfig(data.short_side, data.long_side, data.size_multiple)
+    wanted = InputConfig(data.short_side, data.long_side, data.size_multiple, data.resize)
     images = loader.images_per_epoch
     steps = total_steps(config, images)
     measuring: dict[str, Any] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from megbrain_py.data.evaluation import NUMBERS
 from megbrain_py.errors import DataError
@@ -40,6 +40,9 @@ class DataConfig:
     )
     short_side: int = setting(800, "pixels of a picture's shorter side", low=16)
     long_side: int = setting(1333, "most pixels of a picture's longer side", low=16)
+    resize: Literal["pillow", "torchvision"] = setting(
+        "pillow", "pillow averages when it shrinks; torchvision: exactly as its detectors do"
+    )
     scale_jitter: tuple[float, ...] = setting(
         (1.0, 1.0), "training: short_side is times a factor drawn between these", low=0.1
     )
@@ -72,7 +75,12 @@ class ModelConfig:
     """Which detector. Keys besides these are options of the preset's own configuration."""
 
     preset: str = setting("laptop", "a name that models/faster_rcnn knows")
-    weights: str = setting("", "checkpoint or safetensors file to start from; empty: from scratch")
+    weights: str = setting(
+        "", "run, checkpoint, .pth or safetensors file to start from; empty: from scratch"
+    )
+    leave_out: tuple[str, ...] = setting(
+        (), "parts, such as roi_heads.box_predictor, that do not take part in `weights`"
+    )
     freeze_at: int = setting(
         0, "parts of the backbone that stay as they are: 1 the stem, 2 also C2, ...; 0: none", low=0
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class InputConfig:
     short_side: int
     long_side: int
     multiple: int = 32
+    method: Literal["pillow", "torchvision"] = "pillow"
 
     def loader(
         self, dataset: CocoDataset, batch: int, cache_mb: int = 0, *, masks: bool = False
@@ -35,7 +36,7 @@ class InputConfig:
         return Loader(
             dataset,
             batch,
-            resize=Resize(self.short_side, self.long_side),
+            resize=Resize(self.short_side, self.long_side, self.method),
             shuffle=False,
             masks=masks,
             multiple=self.multiple,

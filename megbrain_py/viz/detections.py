@@ -45,11 +45,11 @@ def draw_objects(
 
     pixels uint8[h, w, 3]; boxes [n, 4] x1, y1, x2, y2 in its pixels; labels 1..K, `names[label-1]`
     is the class; scores 0..1; masks bool[h, w] each. Where there is only one class, objects differ
-    in colour. Pictures that are small, or full of small objects, are enlarged (whole factors). Lines
-    are thinner around smaller objects. Each tag is put above its box, or where it covers no other
-    tag; when there are many objects, tags shrink to the score, then to nothing but the coloured
-    box, and a line below says how many there are of each class; of many objects of one class the
-    tags are scores only.
+    in colour. Pictures that are small, or full of small objects, are enlarged (whole factors).
+    Lines are thinner around smaller objects. Each tag is put above its box, or where it covers no
+    other tag; when there are many objects, tags shrink to the score, then to nothing but the
+    coloured box, and a line below says how many there are of each class; of many objects of one
+    class the tags are scores only.
     """
     from PIL import Image, ImageDraw
 

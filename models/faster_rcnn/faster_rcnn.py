@@ -27,7 +27,9 @@ class Backbone(nn.Module):
     """images float32 [N, 3, H, W] -> pyramid levels, finest first."""
 
     def __init__(self, config: FasterRCNNConfig, rng: RandomLike) -> None:
-        self.body = resnet(config.backbone, classes=0, norm=config.norm, rng=rng)
+        self.body = resnet(
+            config.backbone, classes=0, norm=config.norm, norm_eps=config.norm_eps, rng=rng
+        )
         channels = list(self.body.channels.values())
         if len(channels) != STAGES:
             raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -33,7 +34,8 @@ class RoIHeadsConfig:
 
     samples: boxes that a training step looks at, at most `positive` of them with an object.
     pooling: an operator of ops/roi_pooling; sampling_ratio belongs to "roi_align".
-    score, nms_iou, min_size, detections: which boxes are given out at test.
+    score, nms_iou, min_size, detections: which boxes are given out at test; class_switch: how NMS
+    keeps classes apart (F.nms).
     """
 
     samples: int = 512
@@ -49,6 +51,7 @@ class RoIHeadsConfig:
     nms_iou: float = 0.5
     min_size: float = 1e-2
     detections: int = 100
+    class_switch: Literal["exact", "torchvision"] = "exact"
 
     def __post_init__(self) -> None:
         counts = ("samples", "hidden", "pool", "detections")
@@ -257,6 +260,7 @@ class RoIHeads(nn.Module):
             iou_threshold=c.nms_iou,
             score_threshold=c.score,
             min_size=c.min_size,
+            class_switch=c.class_switch,
         )
         is_found = first_rows(c.detections, count)
         return {
