@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from megbrain_py.cli.bench import add_bench
+from megbrain_py.cli.detect import add_test_time
 from megbrain_py.errors import MegBrainError
 
 USER_ERROR = 2  # exit code of anything that the person who typed can put right
@@ -44,7 +45,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--show-config", action="store_true", help="print all settings and stop")
 
     evaluate = commands.add_parser("eval", help="COCO figures of a trained detector")
-    _add_model(evaluate)
+    evaluate.add_argument(
+        "model", nargs="+", metavar="RUN",
+        help="a run's folder, its configuration, or a checkpoint; several answer together",
+    )  # fmt: skip
+    _add_checkpoint(evaluate)
     evaluate.add_argument(
         "--data", metavar="ANN.json", help="annotations; default: the run's data.val"
     )
@@ -53,12 +58,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("-o", "--output", metavar="FILE.json", help="also write all detections")
     evaluate.add_argument("--batch", type=int, default=4, help="pictures at a time")
+    add_test_time(evaluate)
 
     predict = commands.add_parser("predict", help="draw the objects of pictures, write COCO JSON")
-    _add_model(predict)
-    predict.add_argument("pictures", nargs="+", metavar="file|folder", help="pictures to look at")
+    predict.add_argument(
+        "words", nargs="+", metavar="RUN file|folder",
+        help="a run as for eval, or several; then pictures to look at",
+    )  # fmt: skip
+    _add_checkpoint(predict)
     predict.add_argument("-o", "--output", default="predictions", metavar="DIR", help="where to")
     predict.add_argument("--score", type=float, default=0.5, help="least score that is drawn")
+    add_test_time(predict)
 
     check = commands.add_parser("check-data", help="find mistakes in a COCO-format data set")
     check.add_argument("annotations", metavar="ANN.json")
@@ -83,10 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model", metavar="RUN", help="a run's folder, its configuration, or a checkpoint"
-    )
+def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", choices=("best", "latest"), default="best", help="which one of a run"
     )

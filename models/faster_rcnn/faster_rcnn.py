@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from megbrain_py import functional as F
 from megbrain_py import nn
 from megbrain_py.errors import GraphError
 from megbrain_py.graph import Var
@@ -45,7 +46,7 @@ class Backbone(nn.Module):
 class FasterRCNN(nn.Module):
     """A two-stage detector; names of its state are torchvision's.
 
-    Inputs of both methods: images float32[N, 3, H, W], normalised and padded right and bottom;
+    Inputs of all methods: images float32[N, 3, H, W], normalised and padded right and bottom;
     image_sizes int32[N, 2], (height, width) before padding. Boxes are x1, y1, x2, y2 in pixels.
     """
 
@@ -90,6 +91,24 @@ class FasterRCNN(nn.Module):
         found = self.rpn.candidates(levels, _size(images))
         proposals = self.rpn.proposals(found, image_sizes, training=False)
         return self.roi_heads.detect(levels, proposals, image_sizes)
+
+    def scored_boxes(self, images: Var, image_sizes: Var, most: int) -> dict[str, Var]:
+        """What the second stage says before NMS, for merging with other views and models.
+
+        `boxes` float32[N, M, 4] as `detect` gives them, `scores` [N, M] in falling order, -1 where
+        there is none, `labels` int32[N, M]; M: `most`, or all that there are.
+        """
+        levels: Sequence[Var] = self.backbone(images)
+        found = self.rpn.candidates(levels, _size(images))
+        proposals = self.rpn.proposals(found, image_sizes, training=False)
+        predicted = self.roi_heads.predict(levels, proposals.boxes, proposals.count)
+        boxes, scores, labels = self.roi_heads.scored(*predicted, proposals, image_sizes)
+        best, index = F.top_k(scores, min(most, scores.shape[1]))
+        return {
+            "boxes": F.batched_gather(boxes, index),
+            "scores": best,
+            "labels": F.batched_gather(labels, index),
+        }
 
 
 def _size(images: Var) -> tuple[int, int]:
