@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from megbrain_py.cli.bench import add_bench
+from megbrain_py.cli.compare import add_compare
 from megbrain_py.cli.detect import add_test_time
 from megbrain_py.errors import MegBrainError
 
@@ -70,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--score", type=float, default=0.5, help="least score that is drawn")
     add_test_time(predict)
 
+    add_compare(commands)
+
     check = commands.add_parser("check-data", help="find mistakes in a COCO-format data set")
     check.add_argument("annotations", metavar="ANN.json")
     check.add_argument("images", nargs="?", metavar="DIR", help="default: beside the annotations")
@@ -100,7 +103,8 @@ def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 
 _COMMANDS = (
-    "train", "eval", "predict", "check-data", "info", "test-op", "build-op", "new-op", "bench",
+    "train", "eval", "predict", "compare", "check-data", "info", "test-op", "build-op", "new-op",
+    "bench",
 )  # fmt: skip
 
 
@@ -118,6 +122,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from megbrain_py.cli.detect import predict
 
         return predict(arguments)
+    if command == "compare":
+        from megbrain_py.cli.compare import compare
+
+        return compare(arguments)
     if command == "check-data":
         from megbrain_py.cli.look import check_data
 
