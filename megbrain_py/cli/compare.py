@@ -185,16 +185,16 @@ def _comparisons(
     shown = []
     for i in differing[: arguments.pictures]:
         image = dataset.by_image_id[matches[0].image_ids[i]]
-        truth = f"truth: {len(image.objects)} objects"
+        truth = f"truth: {len(image.objects)} object{'s'[: len(image.objects) != 1]}"
         panels = [Panel(_drawn(dataset, image), truth)]
         for side, score, count in zip(sides, scores, counts, strict=True):
             hits, false, missed = (int(n) for n in count[i])
-            caption = f"{side.name}: AP {score[i]:.2f}, {hits} right, {false} false, {missed} missed"
+            caption = f"AP {score[i]:.2f}, {hits} right, {false} false, {missed} missed"
             own = [
                 r for r in side.results
                 if r["image_id"] == image.id and r["score"] >= arguments.score
             ]  # fmt: skip
-            panels.append(Panel(_drawn(dataset, image, own), caption))
+            panels.append(Panel(_drawn(dataset, image, own), f"{side.name}: {caption}"))
         shown.append(Comparison(image.file_name, panels))
     return shown
 

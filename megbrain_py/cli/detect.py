@@ -24,24 +24,51 @@ _BATCH = 4
 def add_test_time(parser: argparse.ArgumentParser) -> None:
     """What `eval` and `predict` can do beyond one look at a picture (docs/testing_detectors.md)."""
     group = parser.add_argument_group("at test time")
-    group.add_argument("--scales", type=_numbers, default=(1.0,), metavar="0.75,1,1.25",
-                       help="look at each picture in these sizes, factors of that of the training")
+    group.add_argument(
+        "--scales",
+        type=_numbers,
+        default=(1.0,),
+        metavar="0.75,1,1.25",
+        help="look at each picture in these sizes, factors of that of the training",
+    )
     group.add_argument("--flip", action="store_true", help="and at each mirrored")
-    group.add_argument("--vote", type=float, default=0.0, metavar="IOU",
-                       help="move a box to the mean of the boxes that overlap it so much, as 0.8")
-    group.add_argument("--vote-score", choices=("id", "avg", "iou_avg"), default="id",
-                       help="its score: its own (id), or the mean of theirs")
-    group.add_argument("--soft-nms", choices=("linear", "gaussian"), default="off",
-                       help="lower scores of overlapping boxes instead of dropping them")
+    group.add_argument(
+        "--vote",
+        type=float,
+        default=0.0,
+        metavar="IOU",
+        help="move a box to the mean of the boxes that overlap it so much, as 0.8",
+    )
+    group.add_argument(
+        "--vote-score",
+        choices=("id", "avg", "iou_avg"),
+        default="id",
+        help="its score: its own (id), or the mean of theirs",
+    )
+    group.add_argument(
+        "--soft-nms",
+        choices=("linear", "gaussian"),
+        default="off",
+        help="lower scores of overlapping boxes instead of dropping them",
+    )
     group.add_argument("--nms-iou", type=float, metavar="IOU", help="default: the model's")
-    group.add_argument("--least", type=float, metavar="SCORE",
-                       help="boxes with a higher score take part; default: the model's")
+    group.add_argument(
+        "--least",
+        type=float,
+        metavar="SCORE",
+        help="boxes with a higher score take part; default: the model's",
+    )
     group.add_argument("--weights", type=_numbers, default=(), metavar="1,0.5",
                        help="factors of the scores, one for each run")  # fmt: skip
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(word) for word in text.split(","))
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expects numbers with commas between, found {text!r}"
+        ) from None
 
 
 def _inference(arguments: argparse.Namespace) -> InferenceConfig:

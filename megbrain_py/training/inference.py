@@ -131,9 +131,7 @@ def detect_views(
     return _merged(union, dataset, config, detectors)
 
 
-def _check(
-    detectors: Sequence[Trained], dataset: CocoDataset, config: InferenceConfig
-) -> None:
+def _check(detectors: Sequence[Trained], dataset: CocoDataset, config: InferenceConfig) -> None:
     for trained in detectors:
         if trained.class_names != dataset.class_names:
             raise DataError(
@@ -165,9 +163,7 @@ def _in_picture(
         boxes[:, 0::2] = width - boxes[:, 2::-2]
     own_height, own_width = given["original_sizes"][row]
     boxes *= np.array([own_width / width, own_height / height] * 2)
-    return ScoredBoxes(
-        boxes.astype(np.float32), scores[usable], found["labels"][row][usable]
-    )
+    return ScoredBoxes(boxes.astype(np.float32), scores[usable], found["labels"][row][usable])
 
 
 def _merged(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL import Image
 
+_PLACES = ("truth", "first", "second")  # of the panels, in names of files
 _WIDEST = 900  # pixels of a picture on the page
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1500px;
@@ -74,7 +75,7 @@ def write_page(
         parts.append(f"<h2>{number}. {html.escape(comparison.title)}</h2>")
         figures = []
         for place, panel in enumerate(comparison.panels):
-            name = f"{number:03d}_{'truth first second'.split()[place]}.png"
+            name = f"{number:03d}_{_PLACES[place]}.png"
             _fitted(panel.picture).save(folder / name)
             figures.append(
                 f'<figure><a href="{name}"><img src="{name}" alt="" loading="lazy"></a>'

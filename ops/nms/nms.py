@@ -129,8 +129,6 @@ def nms(
     near the threshold may fall on its other side.
     """
     classes, count = one_class_all_rows(boxes, classes, count)
-    op = Nms(
-        int(rows), float(iou_threshold), float(score_threshold), float(min_size), class_switch
-    )
+    op = Nms(int(rows), float(iou_threshold), float(score_threshold), float(min_size), class_switch)
     result: tuple[Var, Var] = op(boxes, scores, classes, count)
     return result

@@ -107,7 +107,8 @@ def soft_nms(
     score (of equals, the lowest index) is given out, and the scores of the others of its class are
     multiplied, by their overlap o with it: "linear": 1 - o where o > iou_threshold; "gaussian":
     exp(-o^2 / sigma). A box whose score is less than `least` is out. This is repeated until `rows`
-    were given out or none is left. plus_one: sides are x2 - x1 + 1 in the overlaps, as in Detectron.
+    were given out or none is left.
+    plus_one: sides are x2 - x1 + 1 in the overlaps, as in Detectron.
     Results: indices into R, the lowered scores in falling order, how many are valid; zeros beyond.
     """
     classes, count = one_class_all_rows(boxes, classes, count)

@@ -70,7 +70,9 @@ Launch bind_vote_boxes(const Call& call) {
                   float(call.attrs.real("iou_threshold")),
                   float(call.attrs.real("score_threshold")),
                   call.attrs.flag("plus_one") ? 1.f : 0.f,
-                  rule == "avg" ? Rule::kAvg : rule == "iou_avg" ? Rule::kIouAvg : Rule::kId,
+                  rule == "avg"       ? Rule::kAvg
+                  : rule == "iou_avg" ? Rule::kIouAvg
+                                      : Rule::kId,
                   call.out(0).data<float>(),
                   call.out(1).data<float>()};
   const std::int64_t rows = call.in(0).dim(0) * call.in(0).dim(1);
