@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -121,7 +121,7 @@ def detect_views(
             with loader.pass_over(workers=workers) as batches:
                 for given in batches:
                     found = scoring(images=given["images"], image_sizes=given["image_sizes"])
-                    pictures = np.flatnonzero(given["image_ids"] >= 0)  # the others are blank
+                    pictures = np.flatnonzero(given["image_ids"] >= 0).tolist()  # no blank ones
                     for row in pictures:
                         boxes = _in_picture(found, given, row, view, least, _smallest(trained))
                         boxes = ScoredBoxes(boxes.boxes, boxes.scores * weight, boxes.labels)
@@ -184,7 +184,7 @@ def _merged(
     return result
 
 
-def _padded(parts: Sequence[ScoredBoxes]) -> dict[str, Array]:
+def _padded(parts: Sequence[ScoredBoxes]) -> dict[str, Any]:
     """All boxes of a picture as a batch of one; rows are a power of two, the rest zeros."""
     count = sum(len(part.scores) for part in parts)
     rows = _FEWEST_ROWS

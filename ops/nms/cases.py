@@ -39,7 +39,8 @@ def _vote(threshold: float = 0.5, rows: int = 20, **options: Any) -> Any:
 
 
 def _vote_alone(boxes: Any, scores: Any, classes: Any, count: Any, **kept: Any) -> Any:
-    return F.vote_boxes(tuple(kept.values()), (boxes, scores, classes, count), iou_threshold=0.5)
+    kept_boxes: Any = tuple(kept.values())
+    return F.vote_boxes(kept_boxes, (boxes, scores, classes, count), iou_threshold=0.5)
 
 
 def _count(*values: int) -> Array:

@@ -18,7 +18,12 @@ _MOST_SHIFTED = 1000  # boxes: torchvision on a CPU compares more than these cla
 
 
 def check_scored(
-    boxes: TensorType, scores: TensorType, classes: TensorType, count: TensorType, prefix: str = ""
+    boxes: TensorType,
+    scores: TensorType,
+    classes: TensorType,
+    count: TensorType,
+    *,
+    prefix: str = "",
 ) -> None:
     """Refuse what is not boxes [N, R, 4] with scores, classes and a count of valid rows."""
     require(

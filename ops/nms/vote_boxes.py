@@ -31,7 +31,7 @@ class VoteBoxes(Operator, kernel="vote_boxes"):
     def infer(self, *inputs: TensorType) -> list[TensorType]:
         require(len(inputs) == 8, f"takes 8 inputs, found {len(inputs)}")
         kept, given = inputs[:4], inputs[4:]
-        check_scored(*kept, "kept ")
+        check_scored(*kept, prefix="kept ")
         check_scored(*given)
         require(
             given[0].shape[0] == kept[0].shape[0] and given[0].dtype == kept[0].dtype,
