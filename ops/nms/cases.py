@@ -31,7 +31,7 @@ def _vote(threshold: float = 0.5, rows: int = 20, **options: Any) -> Any:
 
     def build(boxes: Any, scores: Any, classes: Any, count: Any) -> Any:
         index, found = F.nms(boxes, scores, classes, count, rows=rows, iou_threshold=0.5)
-        kept = [F.batched_gather(x, index) for x in (boxes, scores, classes)]
+        kept: Any = [F.batched_gather(x, index) for x in (boxes, scores, classes)]
         given = boxes, scores, classes, count
         return F.vote_boxes((*kept, found), given, iou_threshold=threshold, **options)
 
