@@ -45,6 +45,7 @@ from megbrain_py.ops.losses import (
 )
 from megbrain_py.ops.losses import cross_entropy as cross_entropy
 from megbrain_py.ops.losses import smooth_l1 as smooth_l1
+from megbrain_py.ops.mask_targets import mask_targets as mask_targets
 from megbrain_py.ops.match_boxes import match_boxes as match_boxes
 from megbrain_py.ops.matmul import linear as linear
 from megbrain_py.ops.matmul import matmul as matmul
@@ -84,7 +85,11 @@ from megbrain_py.ops.reduce import min as min
 from megbrain_py.ops.reduce import prod as prod
 from megbrain_py.ops.reduce import sum as sum
 from megbrain_py.ops.resize import resize as resize
-from megbrain_py.ops.roi_align import roi_align as roi_align
+from megbrain_py.ops.roi_pooling import prroi_pool as prroi_pool
+from megbrain_py.ops.roi_pooling import prroi_unpool as prroi_unpool
+from megbrain_py.ops.roi_pooling import roi_align as roi_align
+from megbrain_py.ops.roi_pooling import roi_levels as roi_levels
+from megbrain_py.ops.roi_pooling import roi_pool as roi_pool
 from megbrain_py.ops.sample import sample as sample
 from megbrain_py.ops.select import where as where
 from megbrain_py.ops.softmax import log_softmax as log_softmax

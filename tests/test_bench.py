@@ -24,6 +24,7 @@ SMALL = {
     "detector": {"batch": 1, "size": 64, "boxes": 3, "preset": "laptop"},
     "detect": {"size": 64, "preset": "laptop"},
     "roi_align": {"rois": 5, "channels": 3, "side": 16},
+    "prroi": {"rois": 5, "channels": 3, "side": 16},
     "nms": {"boxes": 300},
 }
 

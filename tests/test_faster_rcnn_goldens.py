@@ -232,7 +232,7 @@ def test_box_losses_alone(golden: Goldens) -> None:
     drawn = Drawn(
         constant(rois[order][None]), constant(truth[order][None].astype(np.float32)),
         constant(labels[:, order]), constant(np.array([positives], np.int32)),
-        constant(np.array([24], np.int32)),
+        constant(np.array([24], np.int32)), constant(labels[:, order]),
     )  # fmt: skip
     config = replace(CONFIG.roi, positive=0.5, hidden=4)  # more positives than a draw would hold
     heads = RoIHeads(config, 1, CONFIG.num_classes, (4,), 224.0, rng=0)

@@ -86,7 +86,9 @@ def step(golden: Goldens) -> dict[str, Array]:
     levels = model.backbone(x["images"])
     found = model.rpn.candidates(levels, PADDED)
     proposals = model.rpn.proposals(found, x["image_sizes"], training=True)
-    drawn = Drawn(x["rois"], x["truth"], x["roi_labels"], x["roi_positives"], x["roi_total"])
+    drawn = Drawn(
+        x["rois"], x["truth"], x["roi_labels"], x["roi_positives"], x["roi_total"], x["roi_labels"]
+    )  # the last, an object's row, is only for masks
     sample = x["matches"], x["drawn"], x["rpn_positives"], x["rpn_total"]
     losses = {
         **model.roi_heads.losses(levels, drawn),

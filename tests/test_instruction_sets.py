@@ -12,7 +12,8 @@ from megbrain_py import _engine  # noqa: TID251
 
 # Those that take the time of a training step, convolutions and matrix products aside (oneDNN's).
 _HOT = (
-    "roi_align", "roi_align_backward", "nms", "match_boxes", "channel_moments",
+    "roi_align", "roi_align_backward", "prroi_pool", "prroi_pool_backward", "prroi_pool_box_grad",
+    "roi_max_pool", "nms", "match_boxes", "channel_moments",
     "channel_normalise", "add", "mul", "relu", "relu_grad", "sigmoid", "gelu", "softmax",
     "cross_entropy", "cross_entropy_grad", "sigmoid_cross_entropy", "smooth_l1", "sgd_update",
     "adamw_update", "resize", "avg_pool2d", "max_pool2d", "max_pool2d_backward", "sum",

@@ -12,7 +12,7 @@ import megbrain_py as mb
 from megbrain_py import functional as F
 from megbrain_py.ops.anchors.anchors import cell_anchors
 from megbrain_py.ops.match_boxes.match_boxes import MatchBoxes
-from megbrain_py.ops.roi_align.roi_align import RoiAlign
+from megbrain_py.ops.roi_pooling.levels import RoiLevels
 
 WEIGHTS = {"rpn": (1.0, 1.0, 1.0, 1.0), "roi": (10.0, 10.0, 5.0, 5.0)}
 SCALES = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
@@ -56,10 +56,27 @@ def test_roi_align(mode: str, ratio: int, golden: Goldens) -> None:
     assert error(ours["gradient"], golden[f"roi_align/{mode}/{ratio}/gradient"]) <= GRADIENT_BAR
 
 
+def test_roi_max_pool(golden: Goldens) -> None:
+    flat = golden["roi_align/rois"]
+    of_image = [np.flatnonzero(flat[:, 0] == n) for n in range(2)]
+    order = np.concatenate(of_image)
+    rois = np.stack([flat[rows, 1:] for rows in of_image])
+    dy = _numbers("roi_pool/weights", len(flat), 3, 5, 3)[order]
+
+    def build(x: mb.Var, rois: mb.Var, dy: mb.Var) -> dict[str, mb.Var]:
+        count = mb.graph.constant(np.full(2, rois.shape[1], np.int32))
+        y = F.roi_pool([x], rois, count, (5, 3), [0.25])
+        return {"output": y, "gradient": mb.gradients(F.sum(y * dy), [x])[0]}
+
+    ours = _run(build, x=_numbers("roi_pool/features", 2, 3, 12, 15), rois=rois, dy=dy)
+    np.testing.assert_array_equal(ours["output"], golden["roi_pool/output"][order])
+    assert error(ours["gradient"], golden["roi_pool/gradient"]) <= BAR
+
+
 def test_level_of_a_box(golden: Goldens) -> None:
     """The kernel reads level l where map l is filled with the number l."""
     boxes, expected = golden["levels/boxes"], golden["levels/level"]
-    op = RoiAlign((1, 1), 2, False, SCALES, 4, 224.0)
+    op = RoiLevels(SCALES, 4, 224.0)
     assert [op.level_of(box) for box in boxes.astype(np.float64)] == expected.tolist()
     maps = {f"x{k}": np.full((1, 1, 512 >> k, 512 >> k), k, np.float32) for k in range(4)}
     count = mb.graph.constant(np.full(1, len(boxes), np.int32))

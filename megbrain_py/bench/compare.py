@@ -18,7 +18,7 @@ PAUSE = 0.05  # seconds between turns: OpenMP threads of the other side go to sl
 MEMORY_STEPS = 3  # after which the memory of a step has been seen
 
 # A turn of the fast ones makes several steps, so that what is timed is not the turn itself.
-STEPS_OF_A_TURN = {"roi_align": 3, "nms": 10}
+STEPS_OF_A_TURN = {"roi_align": 3, "prroi": 3, "nms": 10}
 CHANNELS_LAST = ("detector", "detect")  # a tuning there; torch's ResNet-50 always runs so
 
 

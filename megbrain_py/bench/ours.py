@@ -99,6 +99,23 @@ def roi_align(built: Built, rois: int, channels: int, side: int) -> Workload:
     return lambda: step(boxes=fed), _facts(step, start)
 
 
+def prroi(built: Built, rois: int, channels: int, side: int) -> Workload:
+    """Precise RoI Pooling, forward and backward to features and boxes."""
+    case = inputs.roi_align(rois, channels, side)
+    x = mb.Parameter(case.features, name="x")
+    dy = mb.Parameter(case.gradient, name="dy")
+    y, dx = (mb.Parameter(np.zeros_like(a), name="to") for a in (case.gradient, case.features))
+    built()
+    start = time.perf_counter()
+    boxes = mb.placeholder("boxes", (1, rois, 4))
+    count = mb.constant(np.array([rois], np.int32))
+    pooled = F.prroi_pool([x], boxes, count, 7, [case.scale])
+    to_x, to_boxes = mb.gradients(F.sum(pooled * dy), [x, boxes])
+    step = mb.compile({"to_boxes": to_boxes}, updates={y: pooled, dx: to_x})
+    fed = case.boxes[None]
+    return lambda: step(boxes=fed), _facts(step, start)
+
+
 def nms(built: Built, boxes: int) -> Workload:
     """Which of many random boxes stay."""
     fed, scores = inputs.nms(boxes)
@@ -119,5 +136,6 @@ WORKLOADS: Mapping[str, Callable[..., Workload]] = {
     "detector": detector,
     "detect": detect,
     "roi_align": roi_align,
+    "prroi": prroi,
     "nms": nms,
 }

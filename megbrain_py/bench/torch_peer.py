@@ -130,5 +130,6 @@ WORKLOADS = {
     "detector": detector,
     "detect": detect,
     "roi_align": roi_align,
+    "prroi": roi_align,  # torchvision has no Precise RoI Pooling: what detectors use instead
     "nms": nms,
 }

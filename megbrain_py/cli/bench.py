@@ -8,11 +8,13 @@ from typing import Any
 
 _RESNET = {"batch": 16, "size": 224}
 _DETECTOR = {"batch": 2, "size": 512, "boxes": 8}
+_ROIS = {"rois": 512, "channels": 256, "side": 128}
 _WORKLOADS: Mapping[str, tuple[str, Mapping[str, int]]] = {
     "resnet50": ("training step of ResNet-50", _RESNET),
     "detector": ("training step of Faster R-CNN R50-FPN", _DETECTOR),
     "detect": ("Faster R-CNN R50-FPN on one picture", {"size": 512}),
-    "roi_align": ("RoI Align, forward and backward", {"rois": 512, "channels": 256, "side": 128}),
+    "roi_align": ("RoI Align, forward and backward", _ROIS),
+    "prroi": ("Precise RoI Pooling, forward and backward, against RoI Align", _ROIS),
     "nms": ("non-maximum suppression of random boxes", {"boxes": 12000}),
 }  # fmt: skip
 

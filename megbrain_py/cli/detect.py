@@ -105,7 +105,7 @@ def _find(
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """Print the 12 COCO numbers and AP per class."""
+    """Print the 12 COCO numbers and AP per class; those of masks too if the detector finds them."""
     detectors = _load(arguments.model, arguments.checkpoint)
     dataset = data_of(detectors[0], arguments.data, arguments.images)
     for trained in detectors:
@@ -118,6 +118,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.output:
         found.write(arguments.output)
     print(found.evaluate())
+    if found.has_masks:
+        print(found.evaluate("segm"))
     return 0
 
 
@@ -134,7 +136,7 @@ def data_of(trained: Trained, annotations: str | None, images: str | None) -> Co
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Write pictures with boxes, and predictions.json (COCO results with a list of images).
+    """Write pictures with boxes and masks, and predictions.json (COCO results, list of images).
 
     A file that is no readable picture is named and left out; the exit code is then 1.
     """
@@ -206,6 +208,7 @@ def _dataset_of(files: Sequence[Path], trained: Trained) -> tuple[CocoDataset, l
 def _draw_all(found: Detections, files: Sequence[Path], output: Path, least: float) -> None:
     """A picture for each file; files of one name in several folders get their number too."""
     from megbrain_py.data import read_image
+    from megbrain_py.data.masks import decode
     from megbrain_py.viz.detections import draw_objects
 
     names = found.dataset.class_names
@@ -217,6 +220,7 @@ def _draw_all(found: Detections, files: Sequence[Path], output: Path, least: flo
         picture = draw_objects(
             read_image(file), boxes, [label_of[r["category_id"]] for r in results], names,
             [r["score"] for r in results],
+            [decode(r["segmentation"]) for r in results] if found.has_masks else None,
         )  # fmt: skip
         name = file.stem
         while name in taken:

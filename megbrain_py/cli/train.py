@@ -9,6 +9,8 @@ from typing import Any
 
 from megbrain_py.errors import DataError
 
+_MASKS = "segm_"  # figures of masks begin with this
+
 
 def train(words: Sequence[str], resume: str | None, *, show: bool = False) -> int:
     """Train; 0 when it ran to the end, 130 when a signal stopped it (its state is saved)."""
@@ -50,7 +52,7 @@ def train(words: Sequence[str], resume: str | None, *, show: bool = False) -> in
 
 
 def figures_text(figures: Mapping[str, Any]) -> str:
-    """The 12 numbers and AP per class as a table; "" when nothing was measured."""
+    """The 12 numbers (of boxes, of masks) and AP per class; "" when nothing was measured."""
     if not figures:
         return ""
 
@@ -58,14 +60,21 @@ def figures_text(figures: Mapping[str, Any]) -> str:
         return f"{value:6.3f}" if isinstance(value, float) else "   -  "
 
     plain = {n: v for n, v in figures.items() if not isinstance(v, dict) and n != "epoch"}
-    lines = ["  ".join(f"{n} {number(v).strip()}" for n, v in plain.items())]
-    per_class = figures.get("AP_per_class")
-    fifty = figures.get("AP50_per_class")
-    if isinstance(per_class, dict) and isinstance(fifty, dict):
-        width = max(map(len, per_class), default=5)
-        lines.append(f"{'class':<{width}}      AP    AP50")
-        lines += [
-            f"{name:<{width}}  {number(ap)}  {number(fifty.get(name))}"
-            for name, ap in per_class.items()
-        ]
+    masks = {n.removeprefix(_MASKS): v for n, v in plain.items() if n.startswith(_MASKS)}
+    boxes = {n: v for n, v in plain.items() if not n.startswith(_MASKS)}
+    kinds = {"": boxes, _MASKS: masks} if masks else {"": boxes}
+    lines = [
+        ("masks: " if kind else "") + "  ".join(f"{n} {number(v).strip()}" for n, v in all.items())
+        for kind, all in kinds.items()
+    ]
+    columns = [f"{kind}{name}_per_class" for kind in kinds for name in ("AP", "AP50")]
+    found = [figures[name] for name in columns if isinstance(figures.get(name), dict)]
+    if len(found) == len(columns):
+        width = max(map(len, found[0]), default=5)
+        titles = ("AP", "AP50", "mask AP", "mask AP50")[: len(columns)]
+        lines.append(f"{'class':<{width}}" + "".join(f"  {title:>6}" for title in titles))
+        for name in found[0]:
+            values = zip(titles, found, strict=True)
+            row = (f"  {number(v.get(name)):>{max(6, len(title))}}" for title, v in values)
+            lines.append(f"{name:<{width}}" + "".join(row))
     return "\n".join(lines)

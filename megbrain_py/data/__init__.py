@@ -20,6 +20,7 @@ from megbrain_py.data.coco import run_lengths as run_lengths
 from megbrain_py.data.evaluation import NUMBERS as NUMBERS
 from megbrain_py.data.evaluation import Detections as Detections
 from megbrain_py.data.evaluation import Evaluation as Evaluation
+from megbrain_py.data.evaluation import Kind as Kind
 from megbrain_py.data.evaluation import evaluate as evaluate
 from megbrain_py.data.evaluation import write_results as write_results
 from megbrain_py.data.images import read_image as read_image

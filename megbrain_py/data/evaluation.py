@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from megbrain_py.data.coco import CocoDataset, load_json
+from megbrain_py.data import masks as masks_of
+from megbrain_py.data.coco import CocoDataset, ImageEntry, load_json
 from megbrain_py.errors import DataError
 
 Kind = Literal["bbox", "segm"]
@@ -61,6 +62,7 @@ class Detections:
         self.dataset = dataset
         self.image_ids: list[int] = []
         self.results: list[Result] = []
+        self.has_masks = False
         self._seen: set[int] = set()
 
     def add(
@@ -72,14 +74,17 @@ class Detections:
         *,
         image_size: Sequence[int] | None = None,
         masks: Sequence[Mapping[str, Any]] | None = None,
+        maps: npt.NDArray[np.float32] | None = None,
+        windows: npt.NDArray[np.float32] | None = None,
     ) -> None:
         """Add all detections of a picture (maybe none).
 
         boxes [D, 4] x1, y1, x2, y2 in pixels of the picture as the network saw it, whose (height,
         width) is `image_size` (None: not resized); scores [D]; labels [D] in 1..K. Boxes are
         scaled back per axis and clipped to the picture. masks: run lengths of each detection in
-        original pixels, {"size": [h, w], "counts": ...}. DataError for a picture that is unknown
-        or was added before, and for arrays that do not fit or are not finite.
+        original pixels, {"size": [h, w], "counts": ...}; or maps [D, S, S]: a mask head's, in the
+        boxes; with windows [D, 3] a mask generator's (masks.paste_window). DataError for a picture
+        that is unknown or was added before, and for arrays that do not fit or are not finite.
         """
         image = self.dataset.by_image_id.get(image_id)
         where = f"detections of image {image_id}"
@@ -102,6 +107,13 @@ class Detections:
             xyxy[:, 1::2] *= image.height / image_size[0]
         xyxy[:, 0::2] = xyxy[:, 0::2].clip(0, image.width)
         xyxy[:, 1::2] = xyxy[:, 1::2].clip(0, image.height)
+        if maps is not None:
+            seen = image_size or (image.height, image.width)
+            masks = [
+                self._mask(maps[row], box, None if windows is None else windows[row], image, seen)
+                for row, box in enumerate(xyxy)
+            ]
+        self.has_masks |= masks is not None
         for row, (x1, y1, x2, y2) in enumerate(xyxy.tolist()):
             result: Result = {
                 "image_id": image_id,
@@ -115,12 +127,28 @@ class Detections:
         self._seen.add(image_id)
         self.image_ids.append(image_id)
 
+    @staticmethod
+    def _mask(
+        map: npt.NDArray[np.float32],
+        box: npt.NDArray[np.float64],
+        window: npt.NDArray[np.float32] | None,
+        image: ImageEntry,
+        seen: Sequence[int],
+    ) -> Result:
+        size = image.height, image.width
+        if window is None:
+            top, left, values = masks_of.paste(map, box, *size)
+        else:
+            top, left, values = masks_of.paste_window(map, window, box, size, seen)
+        return masks_of.encode(values > masks_of.THRESHOLD, top, left, image.height, image.width)
+
     def add_batch(
         self, batch: Mapping[str, npt.NDArray[Any]], found: Mapping[str, npt.NDArray[Any]]
     ) -> None:
         """Add what `model.detect` found in a loader's batch; blank pictures (id -1) are left out.
 
-        found: `boxes` [N, D, 4] in resized pixels, `scores` [N, D], `labels` [N, D], `count` [N].
+        found: `boxes` [N, D, 4] in resized pixels, `scores` [N, D], `labels` [N, D], `count` [N],
+        and `masks` [N, D, S, S] if it finds masks, `mask_windows` [N, D, 3] if on pixels.
         """
         for row, image_id in enumerate(batch["image_ids"].tolist()):
             if image_id < 0:
@@ -132,6 +160,8 @@ class Detections:
                 found["scores"][row, :n],
                 found["labels"][row, :n],
                 image_size=batch["image_sizes"][row].tolist(),
+                maps=found["masks"][row, :n] if "masks" in found else None,
+                windows=found["mask_windows"][row, :n] if "mask_windows" in found else None,
             )
 
     def write(self, path: str | Path) -> None:

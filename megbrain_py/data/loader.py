@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from megbrain_py.data import masks as masks_of
 from megbrain_py.data.buckets import Group, group_images
 from megbrain_py.data.coco import CocoDataset
 from megbrain_py.data.transforms import (
@@ -29,26 +30,31 @@ from megbrain_py.data.transforms import (
     load_resized,
     normalise_into,
     training_boxes,
+    training_objects,
 )
 from megbrain_py.errors import DataError
 from megbrain_py.instruments.trace import span
 
 Batch = dict[str, npt.NDArray[Any]]
 ROWS = (16, 64, 256)
+_MASK_STEP = 4096  # pixels: room for masks is a multiple of this many
 BLANK = -1  # image id of a filled-up place in the last batches of an evaluation
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What decides the shapes of a batch: pictures, padded height and width, ground-truth rows."""
+    """What decides the shapes of a batch: pictures, padded height and width, ground-truth rows,
+    pixels of all masks of a picture (0: a loader without masks)."""
 
     batch: int
     height: int
     width: int
     rows: int
+    mask_pixels: int = 0
 
     def __str__(self) -> str:
-        return f"{self.batch} x {self.height}x{self.width}, {self.rows} boxes"
+        masks = f", {self.mask_pixels} mask pixels" if self.mask_pixels else ""
+        return f"{self.batch} x {self.height}x{self.width}, {self.rows} boxes{masks}"
 
 
 @dataclass(frozen=True)
@@ -60,22 +66,23 @@ class BatchPlan:
     draws: tuple[Draw, ...]
 
 
-class _PixelCache:
-    """Keeps resized pictures until its bytes are used up; never forgets, so it never thrashes."""
+class _Cache:
+    """Keeps resized pictures and masks until its bytes are used up; never forgets, so it never
+    thrashes."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._used = limit, 0
-        self._items: dict[tuple[int, int, int], Pixels] = {}
+        self._items: dict[tuple[int, ...], Any] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: tuple[int, int, int]) -> Pixels | None:
+    def get(self, key: tuple[int, ...]) -> Any:
         return self._items.get(key)
 
-    def put(self, key: tuple[int, int, int], pixels: Pixels) -> None:
+    def put(self, key: tuple[int, ...], item: Any, nbytes: int) -> None:
         with self._lock:
-            if key not in self._items and self._used + pixels.nbytes <= self._limit:
-                self._items[key] = pixels
-                self._used += pixels.nbytes
+            if key not in self._items and self._used + nbytes <= self._limit:
+                self._items[key] = item
+                self._used += nbytes
 
 
 class Loader:
@@ -93,8 +100,12 @@ class Loader:
     another epoch. Otherwise every picture comes once and the last batch of a group is filled with
     blank pictures of image id -1, or left short with `fill=False`.
 
+    With `masks=True` (every object needs a segmentation) also `masks` uint8[N,P] and `mask_places`
+    int32[N,G,5] as F.mask_targets takes them: each mask is cropped to its own pixels, and P is
+    enough for any picture of the data set.
+
     Pictures with more than 256 usable objects keep the first 256: see `overfull_images`.
-    `cache_bytes` bounds the resized pictures kept in memory.
+    `cache_bytes` bounds the resized pictures and the masks kept in memory.
     """
 
     def __init__(
@@ -108,6 +119,7 @@ class Loader:
         shuffle: bool = True,
         fill: bool = True,
         skip_empty: bool = False,
+        masks: bool = False,
         mean: tuple[float, float, float] = MEAN,
         std: tuple[float, float, float] = STD,
         multiple: int = 32,
@@ -120,10 +132,17 @@ class Loader:
         self.resize, self.augmentation = resize or Resize(), augmentation
         self.shuffle, self.fill = shuffle, fill
         self._mean, self._std = mean, std
-        self._cache = _PixelCache(cache_bytes)
-        whole = Draw(1, 1)
-        counts = [len(training_boxes(image, whole)[1]) for image in dataset.images]
+        self._cache = _Cache(cache_bytes)
+        objects = [training_objects(image) for image in dataset.images]
+        counts = [len(found) for found in objects]
         self._counts = counts
+        self.masks = masks
+        self._extents = []
+        if masks:
+            for image, found in zip(dataset.images, objects, strict=True):
+                masks_of.require_masks(image, found, dataset.annotation_file)
+                self._extents.append(masks_of.extents(image, found[: ROWS[-1]]))
+        self._mask_pixels = lru_cache(maxsize=None)(self._room_for_masks)
         used = [i for i, count in enumerate(counts) if count or not skip_empty]
         if not used:
             what = "pictures with objects" if dataset.images else "pictures"
@@ -195,10 +214,17 @@ class Loader:
         size = self.groups[g].fit(max(d.height for d in draws), max(d.width for d in draws))
         most = min(max(self._counts[i] for i in indices), ROWS[-1])
         rows = next(rows for rows in ROWS if rows >= most)
+        mask_pixels = self._mask_pixels(size, rows) if self.masks else 0
         if self.fill:
             blanks = self.batch_size - len(indices)
             indices, draws = indices + (-1,) * blanks, draws + (Draw(1, 1),) * blanks
-        return BatchPlan(Signature(len(indices), *size, rows), indices, draws)
+        return BatchPlan(Signature(len(indices), *size, rows, mask_pixels), indices, draws)
+
+    def _room_for_masks(self, size: tuple[int, int], rows: int) -> int:
+        """Pixels that hold the masks of any picture with at most `rows` objects at this size."""
+        fitting = (e for e in self._extents if len(e) <= rows)
+        most = max((masks_of.capacity(e, *size) for e in fitting), default=0)
+        return max(1, -(-most // _MASK_STEP)) * _MASK_STEP
 
     def signature(self, step: int) -> Signature:
         """The shapes of a step's batch, without reading pictures."""
@@ -231,8 +257,16 @@ class Loader:
             image = self.dataset.images[index]
             path = self.dataset.path(image)
             pixels = load_resized(path, image, drawn.height, drawn.width, self.resize.method)
-            self._cache.put(key, pixels)
+            self._cache.put(key, pixels, pixels.nbytes)
         return jitter_colours(pixels[:, ::-1] if drawn.flip else pixels, drawn)
+
+    def _masks(self, index: int, drawn: Draw) -> list[masks_of.CroppedMask]:
+        image = self.dataset.images[index]
+        own = self._cache.get((index,))
+        if own is None:
+            own = masks_of.own_masks(image, training_objects(image)[: ROWS[-1]])
+            self._cache.put((index,), own, sum(mask.pixels.nbytes for mask in own))
+        return masks_of.training_masks(image, own, drawn)
 
     @span("make a batch")
     def batch(self, step: int) -> Batch:
@@ -246,6 +280,8 @@ class Loader:
         image_sizes = np.ones((n, 2), np.int32)
         original_sizes = np.ones((n, 2), np.int32)
         image_ids = np.full(n, BLANK, np.int64)
+        masks = np.zeros((n, plan.signature.mask_pixels), np.uint8)
+        places = np.zeros((n, rows, 5), np.int32)
         for row, (index, drawn) in enumerate(zip(plan.indices, plan.draws, strict=True)):
             if index < 0:
                 continue
@@ -257,7 +293,9 @@ class Loader:
             box_count[row], image_ids[row] = count, image.id
             image_sizes[row] = drawn.height, drawn.width
             original_sizes[row] = image.height, image.width
-        return {
+            if self.masks:
+                masks_of.pack(self._masks(index, drawn), masks[row], places[row])
+        batch: Batch = {
             "images": images,
             "image_sizes": image_sizes,
             "original_sizes": original_sizes,
@@ -266,6 +304,7 @@ class Loader:
             "box_count": box_count,
             "image_ids": image_ids,
         }
+        return {**batch, "masks": masks, "mask_places": places} if self.masks else batch
 
     def batches(
         self, start: int = 0, stop: int | None = None, *, workers: int = 1, ahead: int = 2

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from megbrain_py.data.coco import ImageEntry
+from megbrain_py.data.coco import Annotation, ImageEntry
 from megbrain_py.data.images import open_rgb
 from megbrain_py.errors import DataError
 
@@ -190,21 +190,26 @@ def normalise_into(
         target -= np.float32(mean[channel] / std[channel])
 
 
-def training_boxes(
-    image: ImageEntry, drawn: Draw, smallest: float = 1e-3
-) -> tuple[Floats, npt.NDArray[np.int32]]:
-    """float32[n, 4] boxes (x1, y1, x2, y2 in resized pixels) and int32[n] labels of a picture.
+def training_objects(image: ImageEntry, smallest: float = 1e-3) -> list[Annotation]:
+    """What is learnt from a picture: no crowds, no boxes with a side of at most `smallest` pixels
+    inside the picture."""
 
-    Clipped to the picture, scaled per axis, flipped; crowds and boxes with a side of at most
-    `smallest` original pixels inside the picture are left out.
-    """
-    objects = [found for found in image.objects if not found.crowd]
+    def sides(box: tuple[float, float, float, float]) -> tuple[float, float]:
+        x1, x2 = (min(max(x, 0.0), image.width) for x in box[0::2])
+        y1, y2 = (min(max(y, 0.0), image.height) for y in box[1::2])
+        return x2 - x1, y2 - y1
+
+    return [a for a in image.objects if not a.crowd and min(sides(a.box)) > smallest]
+
+
+def training_boxes(image: ImageEntry, drawn: Draw) -> tuple[Floats, npt.NDArray[np.int32]]:
+    """float32[n, 4] boxes (x1, y1, x2, y2 in resized pixels) and int32[n] labels of a picture's
+    `training_objects`: clipped to the picture, scaled per axis, flipped."""
+    objects = training_objects(image)
     boxes = np.array([found.box for found in objects], np.float64).reshape(-1, 4)
     labels = np.array([found.label for found in objects], np.int32)
     boxes[:, 0::2] = boxes[:, 0::2].clip(0, image.width)
     boxes[:, 1::2] = boxes[:, 1::2].clip(0, image.height)
-    keep = ((boxes[:, 2:] - boxes[:, :2]) > smallest).all(axis=1)
-    boxes, labels = boxes[keep], labels[keep]
     boxes[:, 0::2] *= drawn.width / image.width
     boxes[:, 1::2] *= drawn.height / image.height
     if drawn.flip:

@@ -21,6 +21,7 @@ from megbrain_py.training.detector import (
     detect_all,
     figures,
     full_batches,
+    has_masks,
     make_model,
     model_config,
 )
@@ -47,7 +48,7 @@ def open_data(annotations: str, images: str, key: str, classes: Sequence[str] = 
     return dataset.only(classes) if classes else dataset
 
 
-def train_loader(config: TrainConfig, dataset: CocoDataset) -> Loader:
+def train_loader(config: TrainConfig, dataset: CocoDataset, *, masks: bool = False) -> Loader:
     """Shuffled, augmented batches: a function of the seed and the step."""
     data = config.data
     low, high = (max(16, round(data.short_side * factor)) for factor in data.scale_jitter)
@@ -66,6 +67,7 @@ def train_loader(config: TrainConfig, dataset: CocoDataset) -> Loader:
         resize=Resize(data.short_side, data.long_side),
         augmentation=augmentation,
         skip_empty=data.skip_empty,
+        masks=masks,
         multiple=data.size_multiple,
         most_groups=data.groups,
         cache_bytes=data.cache_mb << 20,
@@ -124,9 +126,9 @@ def assemble(config: TrainConfig, show: Display) -> Trainer:
             f"{data.val}: its classes {list(val.class_names)} are not those of {data.train}: "
             f"{list(train.class_names)}"
         )
-    loader = train_loader(config, train)
     options = _model_options(config, train)
     model = make_model(config.model.preset, options, len(train.class_names), config.seed)
+    loader = train_loader(config, train, masks=has_masks(model))
     if config.model.weights:
         load_weights(model, config.model.weights, show.message)
     parts = _parts(config, train, val, loader, model, options)
@@ -187,7 +189,7 @@ def _parts(
     steps = config.total_steps(images)
     measuring: dict[str, Any] = {}
     if val is not None:
-        val_loader = wanted.loader(val, config.batch_size, data.cache_mb)
+        val_loader = wanted.loader(val, config.batch_size, data.cache_mb, masks=has_masks(model))
         detecting = Detecting(model, config.signatures)
 
         def validation() -> Iterable[Batch]:

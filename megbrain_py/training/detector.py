@@ -11,7 +11,7 @@ import numpy as np
 
 from megbrain_py import nn
 from megbrain_py.compiler import SpecializedFunction
-from megbrain_py.data import Augmentation, Batches, CocoDataset, Detections, Loader, Resize
+from megbrain_py.data import Augmentation, Batches, CocoDataset, Detections, Kind, Loader, Resize
 from megbrain_py.dtypes import Array
 from megbrain_py.errors import DataError
 from megbrain_py.graph import Var
@@ -35,20 +35,20 @@ class InputConfig:
         batch: int,
         cache_mb: int = 0,
         *,
-        scale: float = 1.0,
+        masks: bool = False,
         flip: bool = False,
     ) -> Loader:
         """Every picture once, in groups of like shape; the last batches filled with blanks.
 
-        scale: a factor of both sides; flip: all pictures mirrored.
+        masks: true masks too; flip: all pictures mirrored.
         """
-        short, long = (max(1, round(side * scale)) for side in (self.short_side, self.long_side))
         return Loader(
             dataset,
             batch,
-            resize=Resize(short, long),
+            resize=Resize(self.short_side, self.long_side),
             augmentation=Augmentation(flip=1.0) if flip else None,
             shuffle=False,
+            masks=masks,
             multiple=self.multiple,
             cache_bytes=cache_mb << 20,
         )
@@ -86,6 +86,11 @@ def make_model(preset: str, options: Mapping[str, Any], classes: int, seed: int)
         return faster_rcnn.FasterRCNN(config)
     except ValueError as error:  # a backbone that is unknown or has too few stages
         raise DataError(f"config: model: {error}") from None
+
+
+def has_masks(model: Any) -> bool:
+    """Whether a detector learns from masks and gives them."""
+    return bool(getattr(model, "has_masks", False))
 
 
 def load_trained(path: str | Path, which: str = "best") -> Trained:
@@ -136,17 +141,26 @@ def detect_all(
 
 
 def figures(found: Detections) -> dict[str, Any]:
-    """The 12 COCO numbers and AP per class as plain data; None where there is nothing to find."""
+    """The 12 COCO numbers and AP per class as plain data; None where there is nothing to find.
+
+    A detector that finds masks also has "segm_AP", ... of the masks.
+    """
 
     def plain(values: Mapping[str, float]) -> dict[str, float | None]:
         return {n: round(v, 6) if np.isfinite(v) else None for n, v in values.items()}
 
-    result = found.evaluate()
-    return {
-        **plain(result.numbers),
-        "AP_per_class": plain(result.ap_per_class),
-        "AP50_per_class": plain(result.ap50_per_class),
-    }
+    def of_kind(kind: Kind) -> dict[str, Any]:
+        result = found.evaluate(kind)
+        return {
+            **plain(result.numbers),
+            "AP_per_class": plain(result.ap_per_class),
+            "AP50_per_class": plain(result.ap50_per_class),
+        }
+
+    if not found.has_masks:
+        return of_kind("bbox")
+    masks = of_kind("segm")
+    return {**of_kind("bbox"), **{f"segm_{name}": value for name, value in masks.items()}}
 
 
 def closing(batches: Batches) -> Iterator[dict[str, Array]]:

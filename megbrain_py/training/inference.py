@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from megbrain_py.data import CocoDataset, Detections
 from megbrain_py.dtypes import Array
 from megbrain_py.errors import DataError
 from megbrain_py.graph import Var
-from megbrain_py.training.detector import Trained
+from megbrain_py.training.detector import InputConfig, Trained
 
 _SIGNATURES = 8  # sizes of batch that stay compiled for each detector
 _FEWEST_ROWS = 16  # of the merging function; it grows by factors of two
@@ -29,6 +29,11 @@ class View:
 
     scale: float = 1.0
     flip: bool = False
+
+    def of(self, usual: InputConfig) -> InputConfig:
+        """The sizes of the pictures, from those of the training."""
+        short, long = (max(1, round(n * self.scale)) for n in (usual.short_side, usual.long_side))
+        return replace(usual, short_side=short, long_side=long)
 
     def __str__(self) -> str:
         return f"scale {self.scale:g}{', mirrored' if self.flip else ''}"
@@ -117,7 +122,7 @@ def detect_views(
         )
         who = f"detector {number} of {len(detectors)}, " if len(detectors) > 1 else ""
         for view in config.views:
-            loader = trained.input.loader(dataset, batch, scale=view.scale, flip=view.flip)
+            loader = view.of(trained.input).loader(dataset, batch, flip=view.flip)
             with loader.pass_over(workers=workers) as batches:
                 for given in batches:
                     found = scoring(images=given["images"], image_sizes=given["image_sizes"])

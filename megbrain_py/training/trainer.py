@@ -219,10 +219,9 @@ class Trainer:
             if _goodness(figures) >= max(earlier, default=(-1.0, -1.0)):
                 self._save_best(figures)
             self.log.write("eval", self.step, {**figures, **self._epoch()})
-            self.show.message(
-                f"step {self.step}: validation AP {_quality(figures):.3f}, "
-                f"AP50 {_quality(figures, 'AP50'):.3f}"
-            )
+            masks = ("segm_AP", "segm_AP50") if "segm_AP" in figures else ()
+            parts = (f"{name} {_quality(figures, name):.3f}" for name in ("AP", "AP50", *masks))
+            self.show.message(f"step {self.step}: validation {', '.join(parts)}")
         elif "eval" in done:
             self._figures = {k: v for k, v in done["eval"].items() if k not in ("kind", "step")}
         if self.step < self.parts.steps:  # at the end `run` draws

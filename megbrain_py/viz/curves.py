@@ -20,7 +20,8 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write a PNG from the lines of a log (training/log.py).
 
     Left: the training losses (thin as measured, thick smoothed over 1/50 of the run) and the
-    validation loss; middle: AP and AP50; right: learning rate and pictures a second.
+    validation loss; middle: AP and AP50 of boxes and masks; right: learning rate and pictures a
+    second.
     """
     from matplotlib.figure import Figure
 
@@ -92,10 +93,13 @@ def _losses(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _quality(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
-    for name in ("AP", "AP50"):
+    for name, label, style in (
+        ("AP", "AP", "C0o-"), ("AP50", "AP50", "C1o-"),
+        ("segm_AP", "AP of masks", "C0s--"), ("segm_AP50", "AP50 of masks", "C1s--"),
+    ):  # fmt: skip
         steps, values = _of(lines, "eval", name)
         if len(steps):
-            axes.plot(steps, values, "o-", markersize=4, label=name)
+            axes.plot(steps, values, style, markersize=4, label=label)
             axes.annotate(
                 f"{values[-1]:.3f}", (steps[-1], values[-1]), xytext=(-4, 5),
                 textcoords="offset points", ha="right", fontsize=9,

@@ -35,11 +35,13 @@ def draw_objects(
     labels: Sequence[int],
     names: Sequence[str],
     scores: Sequence[float] | None = None,
+    masks: Sequence[npt.NDArray[np.bool_]] | None = None,
 ) -> Image.Image:
-    """A picture with boxes, class names and scores.
+    """A picture with boxes, class names and scores, and masks.
 
     pixels uint8[h, w, 3]; boxes [n, 4] x1, y1, x2, y2 in its pixels; labels 1..K, `names[label-1]`
-    is the class; scores 0..1. Small pictures are enlarged (whole factors). Each tag is put above
+    is the class; scores 0..1; masks bool[h, w] each. Where there is only one class, objects differ
+    in colour. Small pictures are enlarged (whole factors). Each tag is put above
     its box, or where it covers no other tag; when there are many objects, tags shrink to the
     score, then to nothing but the coloured box, so that the picture stays readable.
     """
@@ -51,14 +53,37 @@ def draw_objects(
         size = (picture.width * factor, picture.height * factor)
         picture = picture.resize(size, Image.Resampling.BICUBIC)
     scaled = np.asarray(boxes, np.float64).reshape(-1, 4) * factor
-    draw = ImageDraw.Draw(picture, "RGBA")
     line = max(1, round(max(picture.size) / 400))
-    order = _weakest_first(scaled, scores)
-    for i in order:  # the surest objects lie on top
-        draw.rectangle(_tidy(scaled[i]), outline=(*colour_of(labels[i]), 255), width=line)
+    order = _weakest_first(scaled, scores)  # the surest objects lie on top
+    colours = [colour_of(n + 1 if len(names) == 1 else label) for n, label in enumerate(labels)]
+    if masks is not None:
+        painted = np.array(picture)
+        for i in order:
+            _paint(painted, masks[i], factor, colours[i])
+        picture = Image.fromarray(painted)
+        line = max(1, line // 2)
+    draw = ImageDraw.Draw(picture, "RGBA")
+    for i in order:
+        draw.rectangle(_tidy(scaled[i]), outline=(*colours[i], 255), width=line)
     _draw_tags(draw, picture.size, scaled, [order[-1 - k] for k in range(len(order))],
-               labels, names, scores)  # fmt: skip
+               colours, [names[label - 1] for label in labels], scores)  # fmt: skip
     return picture
+
+
+def _paint(
+    picture: Pixels, mask: npt.NDArray[np.bool_], factor: int, colour: tuple[int, int, int]
+) -> None:
+    """Tint an object's pixels of an enlarged picture and draw its outline."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    inner = mask[top:bottom, left:right].repeat(factor, 0).repeat(factor, 1)
+    place = picture[top * factor : bottom * factor, left * factor : right * factor]
+    place[inner] = (0.6 * place[inner] + 0.4 * np.array(colour)).astype(np.uint8)
+    padded = np.pad(inner, 1)
+    around = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    place[inner & ~around] = colour
 
 
 def _weakest_first(boxes: npt.NDArray[np.float64], scores: Sequence[float] | None) -> list[int]:
@@ -88,7 +113,7 @@ def _draw_tags(
     size: tuple[int, int],
     boxes: npt.NDArray[np.float64],
     order: Sequence[int],
-    labels: Sequence[int],
+    colours: Sequence[tuple[int, int, int]],
     names: Sequence[str],
     scores: Sequence[float] | None,
 ) -> None:
@@ -96,7 +121,7 @@ def _draw_tags(
     font = _font(max(11, min(18, round(max(size) / 50))))
     taken = np.zeros((0, 4))
     for i in order:
-        name = names[labels[i] - 1]
+        name = names[i]
         texts = [name]
         if scores is not None:
             digits = f"{100 * scores[i]:.0f}"
@@ -105,7 +130,7 @@ def _draw_tags(
             place = _free_place(draw, text, font, _tidy(boxes[i]), size, taken)
             if place is not None:
                 taken = np.vstack([taken, place])
-                _tag(draw, text, font, place, colour_of(labels[i]))
+                _tag(draw, text, font, place, colours[i])
                 break
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from megbrain_py.models.faster_rcnn.roi_heads import RoIHeadsConfig
+from megbrain_py.models.mask import MaskGeneratorConfig, MaskHeadConfig
+from megbrain_py.models.roi_features import ContextConfig
 from megbrain_py.models.rpn import RPNConfig
 
 
@@ -16,6 +18,8 @@ class FasterRCNNConfig:
     num_classes: kinds of objects, without the background. backbone: a name of models/resnet.
     norm: "batch" (trained) or "frozen". anchor_sizes: one a pyramid level, pixels: four for P2..P5,
     five with P6. canonical_scale: a box of this side (pixels) is pooled from P4.
+    context: what boxes see besides themselves. mask: "none" finds boxes only, "head" also masks
+    (Mask R-CNN), so does "generator" (docs/megdet.md).
     """
 
     num_classes: int = 80
@@ -27,12 +31,18 @@ class FasterRCNNConfig:
     canonical_scale: float = 224.0
     rpn: RPNConfig = field(default_factory=RPNConfig)
     roi: RoIHeadsConfig = field(default_factory=RoIHeadsConfig)
+    context: ContextConfig = field(default_factory=ContextConfig)
+    mask: Literal["none", "head", "generator"] = "none"
+    mask_head: MaskHeadConfig = field(default_factory=MaskHeadConfig)
+    mask_generator: MaskGeneratorConfig = field(default_factory=MaskGeneratorConfig)
 
     def __post_init__(self) -> None:
         if self.num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, is {self.num_classes}")
         if self.norm not in ("batch", "frozen"):
             raise ValueError(f"norm must be 'batch' or 'frozen', is {self.norm!r}")
+        if self.mask not in ("none", "head", "generator"):
+            raise ValueError(f"mask must be 'none', 'head' or 'generator', is {self.mask!r}")
         if len(self.anchor_sizes) not in (4, 5):
             raise ValueError(
                 f"anchor_sizes must have 4 sizes (P2..P5) or 5 (with P6), has {self.anchor_sizes}"
@@ -41,6 +51,12 @@ class FasterRCNNConfig:
 
 PRESETS = {
     "r50_fpn": FasterRCNNConfig(),
+    # What the MegDet talk added to it, as far as it can be told: docs/megdet.md.
+    "megdet": FasterRCNNConfig(
+        roi=RoIHeadsConfig(pooling="prroi"),
+        context=ContextConfig(levels="neighbours", global_map=True),
+        mask="generator",
+    ),
     "laptop": FasterRCNNConfig(
         backbone="laptop",
         fpn_channels=64,
@@ -54,5 +70,9 @@ PRESETS = {
             samples=64,
         ),
         roi=RoIHeadsConfig(samples=64, positive=0.5, hidden=256, detections=50),
+        mask_head=MaskHeadConfig(convs=2, channels=24),
+        mask_generator=MaskGeneratorConfig(
+            window=24, grid=14, convs=2, channels=24, pixel_convs=2, skip=24
+        ),
     ),
 }

@@ -1,4 +1,4 @@
-"""Faster R-CNN: backbone, pyramid, proposals, second stage; every shape is static."""
+"""Faster and Mask R-CNN: backbone, pyramid, proposals, second stage; every shape is static."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from megbrain_py import nn
 from megbrain_py.errors import GraphError
 from megbrain_py.graph import Var
 from megbrain_py.models.faster_rcnn.config import FasterRCNNConfig
+from megbrain_py.models.faster_rcnn.mask_heads import (
+    GeneratorHeads,
+    MaskedRoIHeads,
+    MaskHeads,
+    TrueMasks,
+)
 from megbrain_py.models.faster_rcnn.roi_heads import RoIHeads
 from megbrain_py.models.fpn import FPN
 from megbrain_py.models.resnet import resnet
@@ -57,9 +63,12 @@ class FasterRCNN(nn.Module):
         strides = list(self.backbone.body.strides.values())
         channels = config.fpn_channels
         self.rpn = RPN(config.rpn, channels, config.anchor_sizes, config.anchor_ratios, rng=rng)
-        self.roi_heads = RoIHeads(
-            config.roi, channels, config.num_classes, strides, config.canonical_scale, rng=rng
-        )
+        self.roi_heads = _roi_heads(config, strides, rng)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether `losses` wants true masks and `detect` gives masks."""
+        return isinstance(self.roi_heads, MaskedRoIHeads)
 
     def losses(
         self,
@@ -69,28 +78,42 @@ class FasterRCNN(nn.Module):
         labels: Var,
         box_count: Var,
         key: Var,
+        masks: Var | None = None,
+        mask_places: Var | None = None,
     ) -> dict[str, Var]:
-        """The four losses as scalars; their sum is what is trained.
+        """The losses as scalars, four, and `loss_mask` of a mask head; their sum is trained.
 
         boxes float32[N, G, 4], labels int32[N, G] (1..K): the first box_count int32[N] rows are
-        true boxes. key int64[N]: decides which anchors and proposals are looked at.
+        true boxes. key int64[N]: decides which anchors and proposals are looked at. masks
+        uint8[N, P], mask_places int32[N, G, 5]: the true masks, see F.mask_targets.
         """
         levels: Sequence[Var] = self.backbone(images)
         found = self.rpn.candidates(levels, _size(images))
         proposals = self.rpn.proposals(found, image_sizes, training=True)
         drawn = self.roi_heads.draw(proposals, boxes, labels, box_count, key)
-        return {
-            **self.roi_heads.losses(levels, drawn),
-            **self.rpn.losses(found, boxes, box_count, key),
-        }
+        around = self.roi_heads.around(levels, image_sizes)
+        losses = self.roi_heads.losses(levels, drawn, around)
+        if isinstance(self.roi_heads, MaskedRoIHeads):
+            if masks is None or mask_places is None:
+                raise GraphError("FasterRCNN: a mask head is trained with masks and mask_places")
+            truth = TrueMasks(masks, mask_places, image_sizes)
+            losses["loss_mask"] = self.roi_heads.mask_loss(levels, drawn, truth, around)
+        return {**losses, **self.rpn.losses(found, boxes, box_count, key)}
 
     def detect(self, images: Var, image_sizes: Var) -> dict[str, Var]:
         """`boxes` float32[N, D, 4] in pixels of the padded images, best first; `scores` [N, D];
-        `labels` int32[N, D]; the first `count` int32[N] rows are valid, the others hold zeros."""
+        `labels` int32[N, D]; the first `count` int32[N] rows are valid, the others hold zeros.
+        With masks, `masks` float32[N, D, S, S]: how sure it is of pixels of each box, or of those
+        that `mask_windows` [N, D, 3] says (GeneratorHeads)."""
         levels: Sequence[Var] = self.backbone(images)
         found = self.rpn.candidates(levels, _size(images))
         proposals = self.rpn.proposals(found, image_sizes, training=False)
-        return self.roi_heads.detect(levels, proposals, image_sizes)
+        around = self.roi_heads.around(levels, image_sizes)
+        detections = self.roi_heads.detect(levels, proposals, image_sizes, around)
+        if isinstance(self.roi_heads, MaskedRoIHeads):
+            boxes, labels, count = (detections[name] for name in ("boxes", "labels", "count"))
+            detections |= self.roi_heads.masks(levels, boxes, labels, count, around)
+        return detections
 
     def scored_boxes(self, images: Var, image_sizes: Var, most: int) -> dict[str, Var]:
         """What the second stage says before NMS, for merging with other views and models.
@@ -101,7 +124,8 @@ class FasterRCNN(nn.Module):
         levels: Sequence[Var] = self.backbone(images)
         found = self.rpn.candidates(levels, _size(images))
         proposals = self.rpn.proposals(found, image_sizes, training=False)
-        predicted = self.roi_heads.predict(levels, proposals.boxes, proposals.count)
+        around = self.roi_heads.around(levels, image_sizes)
+        predicted = self.roi_heads.predict(levels, proposals.boxes, proposals.count, around)
         boxes, scores, labels = self.roi_heads.scored(*predicted, proposals, image_sizes)
         best, index = F.top_k(scores, min(most, scores.shape[1]))
         return {
@@ -109,6 +133,31 @@ class FasterRCNN(nn.Module):
             "scores": best,
             "labels": F.batched_gather(labels, index),
         }
+
+    def masks_of(
+        self, images: Var, image_sizes: Var, boxes: Var, labels: Var, count: Var
+    ) -> dict[str, Var]:
+        """`masks` (and `mask_windows`) as `detect` gives them, of boxes that were found elsewhere.
+
+        boxes float32[N, D, 4] in pixels of the padded images, labels int32[N, D]; the first
+        count int32[N] rows are valid. GraphError without a mask head.
+        """
+        if not isinstance(self.roi_heads, MaskedRoIHeads):
+            raise GraphError("FasterRCNN: finds no masks: its configuration says mask='none'")
+        levels: Sequence[Var] = self.backbone(images)
+        around = self.roi_heads.around(levels, image_sizes)
+        return dict(self.roi_heads.masks(levels, boxes, labels, count, around))
+
+
+def _roi_heads(config: FasterRCNNConfig, strides: Sequence[int], rng: RandomLike) -> RoIHeads:
+    common = (
+        config.roi, config.fpn_channels, config.num_classes, strides, config.canonical_scale,
+    )  # fmt: skip
+    if config.mask == "head":
+        return MaskHeads(*common, config.mask_head, context=config.context, rng=rng)
+    if config.mask == "generator":
+        return GeneratorHeads(*common, config.mask_generator, context=config.context, rng=rng)
+    return RoIHeads(*common, context=config.context, rng=rng)
 
 
 def _size(images: Var) -> tuple[int, int]:

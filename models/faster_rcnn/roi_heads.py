@@ -12,6 +12,14 @@ from megbrain_py import functional as F
 from megbrain_py import nn
 from megbrain_py.dtypes import DType
 from megbrain_py.graph import Var, constant
+from megbrain_py.models.roi_features import (
+    POOLINGS,
+    Around,
+    ContextConfig,
+    ContextExtractor,
+    Pooler,
+    Pooling,
+)
 from megbrain_py.models.rpn import Proposals
 from megbrain_py.models.rpn.rpn import check_numbers, first_rows
 from megbrain_py.nn.init import RandomLike, generator, normal
@@ -25,6 +33,7 @@ class RoIHeadsConfig:
     """Counts are per image; sizes in pixels. The defaults are torchvision's.
 
     samples: boxes that a training step looks at, at most `positive` of them with an object.
+    pooling: an operator of ops/roi_pooling; sampling_ratio belongs to "roi_align".
     score, nms_iou, min_size, detections: which boxes are given out at test; class_switch: how NMS
     keeps classes apart (F.nms).
     """
@@ -34,6 +43,7 @@ class RoIHeadsConfig:
     iou: float = 0.5
     hidden: int = 1024
     pool: int = 7
+    pooling: Pooling = "roi_align"
     sampling_ratio: int = 2
     weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
     beta: float = 1 / 9
@@ -46,6 +56,8 @@ class RoIHeadsConfig:
     def __post_init__(self) -> None:
         counts = ("samples", "hidden", "pool", "detections")
         check_numbers("roi", self, counts, ("positive", "iou", "nms_iou"))
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"roi: pooling must be one of {POOLINGS}, is {self.pooling!r}")
         if min(self.weights) <= 0:
             raise ValueError(f"roi: weights must be positive, are {self.weights}")
 
@@ -53,13 +65,15 @@ class RoIHeadsConfig:
 @dataclass(frozen=True)
 class Drawn:
     """Boxes chosen for a training step, positives first: rois [N, S, 4], their true box [N, S, 4],
-    label int32[N, S] (0: background), positives and total int32[N]."""
+    label int32[N, S] (0: background), positives and total int32[N], the true box's row
+    int32[N, S]."""
 
     rois: Var
     truth: Var
     labels: Var
     positives: Var
     total: Var
+    objects: Var
 
 
 class BoxHead(nn.Module):
@@ -90,7 +104,11 @@ class BoxPredictor(nn.Module):
 
 
 class RoIHeads(nn.Module):
-    """features P2..P5 with their strides; `classes` kinds of objects without the background."""
+    """features P2..P5 with their strides; `classes` kinds of objects without the background.
+
+    context: what a box sees besides itself; its part of the image, where there is one, is computed
+    once by `around` and handed to the methods that pool boxes.
+    """
 
     def __init__(
         self,
@@ -100,31 +118,49 @@ class RoIHeads(nn.Module):
         strides: Sequence[int],
         canonical_scale: float,
         *,
+        context: ContextConfig | None = None,
         rng: RandomLike = None,
     ) -> None:
         rng = generator(rng)
         self.config = config
         self.classes = classes
-        self.scales = tuple(1.0 / stride for stride in strides)
-        self.canonical_scale = canonical_scale
+        scales = tuple(1.0 / stride for stride in strides)
+        self.pooler = Pooler(config.pooling, scales, canonical_scale, config.sampling_ratio)
         self.box_head = BoxHead(channels * config.pool**2, config.hidden, rng)
         self.box_predictor = BoxPredictor(config.hidden, classes, rng)
+        self.context: ContextExtractor | None = None
+        if context is not None and context.is_on:
+            self.context = ContextExtractor(context, channels, len(scales))
 
-    def pooled(self, features: Sequence[Var], rois: Var, count: Var) -> Var:
-        """[N * R, C, p, p] for boxes [N, R, 4], zeros for those beyond the count int32[N]."""
-        return F.roi_align(
-            features[: len(self.scales)],
-            rois,
-            count,
-            self.config.pool,
-            self.scales,
-            sampling_ratio=self.config.sampling_ratio,
-            canonical_scale=self.canonical_scale,
-        )
+    def around(self, features: Sequence[Var], image_sizes: Var) -> Around | None:
+        """What boxes see of the whole image int32[N, 2], or None."""
+        if self.context is None:
+            return None
+        return self.context.around(self.pooler, features, image_sizes)
 
-    def predict(self, features: Sequence[Var], rois: Var, count: Var) -> tuple[Var, Var]:
+    def pooled(
+        self,
+        features: Sequence[Var],
+        rois: Var,
+        count: Var,
+        around: Around | None = None,
+        size: int | None = None,
+        pooler: Pooler | None = None,
+    ) -> Var:
+        """[N * R, C, p, p] for boxes [N, R, 4], zeros for those beyond the count int32[N]; as the
+        box head wants them, or with another size and pooler."""
+        size, pooler = size or self.config.pool, pooler or self.pooler
+        if self.context is None:
+            return pooler(features, rois, count, size)
+        pooled: Var = self.context(pooler, features, rois, count, size, around)
+        return pooled
+
+    def predict(
+        self, features: Sequence[Var], rois: Var, count: Var, around: Around | None = None
+    ) -> tuple[Var, Var]:
         """Logits [N, R, K + 1] and offsets [N, R, K + 1, 4] for boxes [N, R, 4]."""
-        logits, offsets = self.box_predictor(self.box_head(self.pooled(features, rois, count)))
+        pooled = self.pooled(features, rois, count, around)
+        logits, offsets = self.box_predictor(self.box_head(pooled))
         images, rows = rois.shape[:2]
         kinds = self.classes + 1
         return (
@@ -148,12 +184,14 @@ class RoIHeads(nn.Module):
         truth = F.maximum(F.take_along_axis(matches, index, 1), 0)
         is_object = first_rows(c.samples, positives)
         label = F.where(is_object, F.take_along_axis(labels, truth, 1), constant(np.int32(0)))
-        rois = F.batched_gather(every, index)
-        return Drawn(rois, F.batched_gather(boxes, truth), label, positives, total)
+        rois = F.stop_gradient(F.batched_gather(every, index))  # some poolings would give one
+        return Drawn(rois, F.batched_gather(boxes, truth), label, positives, total, truth)
 
-    def losses(self, features: Sequence[Var], drawn: Drawn) -> dict[str, Var]:
+    def losses(
+        self, features: Sequence[Var], drawn: Drawn, around: Around | None = None
+    ) -> dict[str, Var]:
         """`loss_classifier`, `loss_box_reg`: sums divided by the number of drawn boxes."""
-        logits, offsets = self.predict(features, drawn.rois, drawn.total)
+        logits, offsets = self.predict(features, drawn.rois, drawn.total, around)
         return self.losses_of(logits, offsets, drawn)
 
     def losses_of(self, logits: Var, offsets: Var, drawn: Drawn) -> dict[str, Var]:
@@ -168,28 +206,36 @@ class RoIHeads(nn.Module):
             F.reshape(used, (-1,)),
             count=count,
         )
-        most = min(rows, int(c.samples * c.positive))  # positives come first
-        of_class = F.batched_gather(
+        most = self.most_positive(drawn)
+        own_class = F.batched_gather(
             F.reshape(offsets[:, :most], (images * most, kinds, 4)),
             F.reshape(drawn.labels[:, :most], (-1, 1)),
         )
         target = F.encode_boxes(drawn.truth[:, :most], drawn.rois[:, :most], c.weights)
         weight = F.expand_dims(F.cast(first_rows(most, drawn.positives), DType.float32), 2)
         regression = F.smooth_l1(
-            F.reshape(of_class, (images, most, 4)), target, weight, beta=c.beta, count=count
+            F.reshape(own_class, (images, most, 4)), target, weight, beta=c.beta, count=count
         )
         return {"loss_classifier": classifier, "loss_box_reg": regression}
+
+    def most_positive(self, drawn: Drawn) -> int:
+        """Rows of an image that may hold an object: they come first."""
+        return min(drawn.rois.shape[1], int(self.config.samples * self.config.positive))
 
     # --- test ---
 
     def detect(
-        self, features: Sequence[Var], proposals: Proposals, image_sizes: Var
+        self,
+        features: Sequence[Var],
+        proposals: Proposals,
+        image_sizes: Var,
+        around: Around | None = None,
     ) -> dict[str, Var]:
         """`boxes` [N, D, 4], `scores` [N, D], `labels` int32[N, D], `count` int32[N].
 
         Rows beyond the count hold zeros.
         """
-        logits, offsets = self.predict(features, proposals.boxes, proposals.count)
+        logits, offsets = self.predict(features, proposals.boxes, proposals.count, around)
         return self.detections(logits, offsets, proposals, image_sizes)
 
     def scored(

@@ -17,7 +17,7 @@ from store import save
 from torchvision.models.detection import _utils
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import MultiScaleRoIAlign, batched_nms, box_iou, roi_align
+from torchvision.ops import MultiScaleRoIAlign, batched_nms, box_iou, roi_align, roi_pool
 from torchvision.ops.poolers import LevelMapper
 
 # Batch index, x1, y1, x2, y2 in image pixels (scale 1/4): inside, fractional, partly outside on
@@ -60,6 +60,14 @@ def roi_aligns() -> dict[str, np.ndarray]:
             arrays[f"{key}/output"] = stored(out)
             arrays[f"{key}/gradient"] = stored(features.grad)
     return arrays
+
+
+def roi_pools() -> dict[str, np.ndarray]:
+    """roi_pool (max) forward and gradient, in float32: where it rounds decides what it reads."""
+    features = numbers("roi_pool/features", 2, 3, 12, 15).float().requires_grad_()
+    out = roi_pool(features, torch.tensor(ROIS, dtype=torch.float32), (5, 3), 0.25)
+    out.backward(numbers("roi_pool/weights", *out.shape).float())
+    return {"roi_pool/output": stored(out), "roi_pool/gradient": stored(features.grad)}
 
 
 def levels() -> dict[str, np.ndarray]:
@@ -165,7 +173,7 @@ def main() -> None:
     """Write the file."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("ops.npz")
     arrays: dict[str, np.ndarray] = {}
-    for part in (roi_aligns, levels, nms, coder, matcher, anchors):
+    for part in (roi_aligns, roi_pools, levels, nms, coder, matcher, anchors):
         arrays.update(part())
     save(path, arrays)
     print(f"{path}: {path.stat().st_size} bytes, {len(arrays)} arrays")

@@ -1,10 +1,8 @@
-// RoI Align: for each bin a weighted sum of pixels, vectorised over channels (channels_last).
-#include "ops/roi_align/geometry.h"
+// For each bin of each box a weighted sum of pixels, vectorised over channels (channels_last).
+#include "ops/roi_pooling/precise.h"
 
 namespace mb::MB_ISA {
 namespace {
-
-constexpr std::int64_t kWorkers = 32;  // pieces of work; each has its own tables
 
 // One bin: rows of pixels in y, up to four columns at a time.
 void pool_bin(float* y, const float* map, std::int64_t width, std::int64_t channels,
@@ -35,44 +33,50 @@ void pool_bin(float* y, const float* map, std::int64_t width, std::int64_t chann
   if (first) std::fill(y, y + channels, 0.f);
 }
 
-std::size_t workspace_roi_align(const Call& call) {
-  const Pooling pooling(call.attrs);
-  return kWorkers * TapStore(pooling, call.inputs.first(call.inputs.size() - 2)).bytes();
+template <typename Method>
+TapStore store_of(const Call& call) {
+  const std::size_t levels = call.attrs.reals("scales").size();
+  return TapStore(Method(call.attrs), call.attrs.integers("size").data(),
+                  call.inputs.first(levels));
 }
 
-Launch bind_roi_align(const Call& call) {
-  const Pooling pooling(call.attrs);
-  const std::size_t levels = call.inputs.size() - 2;
-  const TapStore store(pooling, call.inputs.first(levels));
+template <typename Method>
+std::size_t workspace_pooling(const Call& call) {
+  return kWorkers * store_of<Method>(call).bytes();
+}
+
+template <typename Method>
+Launch bind_pooling(const Call& call) {
+  const Method method(call.attrs);
+  const TapStore store = store_of<Method>(call);
+  const std::size_t levels = call.attrs.reals("scales").size();
+  const Boxes boxes(call, levels);
   const std::vector<Tensor> features(call.inputs.begin(), call.inputs.begin() + levels);
-  for (const Tensor& f : features) {
-    require(f.layout == Layout::kChannelsLast, "feature maps must be channels_last");
-  }
+  require_channels_last(features);
   require(call.out().layout == Layout::kChannelsLast, "the output must be channels_last");
-  const float* rois = call.in(levels).data<float>();
-  const std::int32_t* count = call.in(levels + 1).data<std::int32_t>();
-  const std::int64_t total = call.in(levels).dim(0) * call.in(levels).dim(1);
-  const std::int64_t per_image = call.in(levels).dim(1), channels = features[0].dim(1);
+  const std::int64_t down = call.out().dim(2), across = call.out().dim(3);
+  const std::int64_t channels = features[0].dim(1);
   float* y = call.out().data<float>();
   char* memory = static_cast<char*>(call.workspace.pointer);
   return [=](Stream&) {
+    const std::int64_t total = boxes.total(), size = down * across * channels;
     parallel_each(std::min(kWorkers, total), [&](std::int64_t worker) {
       const Taps rows = store.taps(memory + worker * store.bytes(), 0);
       const Taps columns = store.taps(memory + worker * store.bytes(), 1);
-      const std::int64_t bins = pooling.bins[0] * pooling.bins[1];
       for (std::int64_t item = worker; item < total; item += kWorkers) {
-        float* target = y + item * bins * channels;
-        if (item % per_image >= count[item / per_image]) {
-          std::fill(target, target + bins * channels, 0.f);
+        float* target = y + item * size;
+        const Region region = boxes.region(method, item);
+        if (region.level < 0) {
+          std::fill(target, target + size, 0.f);
           continue;
         }
-        const Region region = pooling.region_of(rois + 4 * item);
         const Tensor& f = features[region.level];
-        pooling.fill(region, 0, f.dim(2), rows);
-        pooling.fill(region, 1, f.dim(3), columns);
-        const float* map = f.data<float>() + item / per_image * f.dim(2) * f.dim(3) * channels;
-        for (std::int64_t p = 0; p < pooling.bins[0]; ++p) {
-          for (std::int64_t q = 0; q < pooling.bins[1]; ++q, target += channels) {
+        method.fill(region, 0, down, f.dim(2), rows);
+        method.fill(region, 1, across, f.dim(3), columns);
+        const std::int64_t image = Method::kOwnMaps ? item : item / boxes.per_image;
+        const float* map = f.data<float>() + image * f.dim(2) * f.dim(3) * channels;
+        for (std::int64_t p = 0; p < down; ++p) {
+          for (std::int64_t q = 0; q < across; ++q, target += channels) {
             pool_bin(target, map, f.dim(3), channels, rows, p, columns, q);
           }
         }
@@ -83,6 +87,9 @@ Launch bind_roi_align(const Call& call) {
 
 }  // namespace
 
-MB_KERNEL("roi_align", Device::kCpu, bind_roi_align, workspace_roi_align)
+MB_KERNEL("roi_align", Device::kCpu, bind_pooling<Align>, workspace_pooling<Align>)
+MB_KERNEL("roi_avg_pool", Device::kCpu, bind_pooling<Average>, workspace_pooling<Average>)
+MB_KERNEL("prroi_pool", Device::kCpu, bind_pooling<Precise>, workspace_pooling<Precise>)
+MB_KERNEL("prroi_unpool_backward", Device::kCpu, bind_pooling<Share>, workspace_pooling<Share>)
 
 }  // namespace mb::MB_ISA
