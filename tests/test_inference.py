@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import data_files
 import fake_detector
@@ -13,12 +14,14 @@ from PIL import Image
 
 from megbrain_py import functional as F
 from megbrain_py.data import CocoDataset, Detections, read_coco
+from megbrain_py.data.masks import decode
 from megbrain_py.dtypes import Array
 from megbrain_py.errors import DataError
 from megbrain_py.graph import Var, constant
 from megbrain_py.ops.nms.nms import Nms
 from megbrain_py.training.detector import Detecting, InputConfig, Trained, detect_all, make_model
-from megbrain_py.training.inference import InferenceConfig, View, detect_views
+from megbrain_py.training.inference import InferenceConfig, detect_views, looks_of
+from megbrain_py.training.views import View
 
 _CLASSES = ("apple", "fig", "pear")
 
@@ -28,8 +31,8 @@ def a_detector(seed: int = 0, **options: object) -> Trained:
     small = {"anchor_sizes": [16, 32, 64, 128], "fpn_channels": 16, "roi.hidden": 32}
     model = make_model("laptop", {**small, "roi.detections": 20, **options}, 3, seed)
     parameters = model.named_parameters()
-    for name, factor in (("bbox_pred", 100), ("cls_score", 30)):
-        weight = parameters[f"roi_heads.box_predictor.{name}.weight"]
+    for name, factor in (("box_predictor.bbox_pred", 100), ("box_predictor.cls_score", 30)):
+        weight = parameters[f"roi_heads.{name}.weight"]
         weight.set(weight.value * factor)
     return Trained(model, _CLASSES, (3, 7, 90), InputConfig(64, 96))
 
@@ -105,6 +108,46 @@ def test_mirrored_pictures_have_mirrored_detections(pictures: CocoDataset, tmp_p
     np.testing.assert_allclose(rows(of_mirrored), rows(found), atol=2e-2)
 
 
+_MASKED = {"mask": "head", "mask_head.channels": 8}
+_GENERATED = {"mask": "generator", "mask_generator.channels": 8, "mask_generator.skip": 8}
+
+
+def overlaps(one: Detections, two: Detections, mirrored: bool = False) -> list[float]:
+    """Overlap of the masks of like detections; `mirrored`: those of the second are."""
+    found = []
+    for a, b in zip(one.results, two.results, strict=True):
+        first, second = decode(a["segmentation"]), decode(b["segmentation"])
+        second = second[:, ::-1] if mirrored else second
+        union = (first | second).sum()
+        found.append(float((first & second).sum() / union) if union else 1.0)
+    return found
+
+
+@pytest.mark.parametrize("mask", [_MASKED, _GENERATED], ids=["head", "generator"])
+def test_masks_of_one_view_are_the_detectors_own(pictures: CocoDataset, mask: Any) -> None:
+    detector = a_detector(**mask)
+    own = detect_all(Detecting(detector.model), detector.input.loader(pictures, 2))
+    merged = detect_views([detector], pictures, InferenceConfig(), batch=2)
+    assert merged.has_masks
+    assert np.median([decode(r["segmentation"]).sum() for r in own.results]) > 20
+    assert np.mean(overlaps(merged, own)) > 0.995
+
+
+def test_masks_of_views_and_different_heads(pictures: CocoDataset, tmp_path: Path) -> None:
+    """Mirrored pictures have mirrored masks; a detector without masks takes part with boxes."""
+    detectors = [a_detector(**_MASKED), a_detector(1, **_GENERATED), a_detector(2)]
+    alone = pictures.take([0])
+    other = replace(alone, image_folder=tmp_path)
+    with Image.open(alone.path(alone.images[0])) as opened:
+        mirrored = opened.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        mirrored.save(other.path(other.images[0]))
+    config = InferenceConfig(flip=True, vote=0.7)
+    assert looks_of(detectors, config) == 2 * (3 + 2)
+    found, of_mirrored = (detect_views(detectors, data, config, batch=1) for data in (alone, other))
+    assert np.mean(overlaps(found, of_mirrored, mirrored=True)) > 0.9  # pasting truncates corners
+    assert np.mean(overlaps(found, of_mirrored)) < 0.6
+
+
 def test_union_of_two_detectors_and_one_nms(pictures: CocoDataset) -> None:
     """Of different numbers of boxes and sizes of input, beside NMS's reference on all boxes."""
     detectors = [scripted(0, 40), scripted(1, 70, short_side=100)]
@@ -159,7 +202,7 @@ def test_progress_counts_every_view(pictures: CocoDataset) -> None:
     config = InferenceConfig(scales=(1, 0.75), flip=True)
     several = [scripted(0, 5), scripted(1, 5)]
     detect_views(several, pictures, config, progress=lambda n, view: told.append((n, view)))
-    assert sum(n for n, _ in told) == 3 * 4 * 2
+    assert sum(n for n, _ in told) == 3 * 4 * 2 == 3 * looks_of(several, config)
     assert config.views[1] == View(1, True)
     assert told[-1][1] == "detector 2 of 2, scale 0.75, mirrored"
 

@@ -200,19 +200,27 @@ def _comparisons(
 
 
 def _drawn(dataset: CocoDataset, image: ImageEntry, results: list[Result] | None = None) -> Any:
-    """The picture with its true objects, or with detections."""
-    from megbrain_py.data import read_image
+    """The picture with its true objects, or with detections; with masks where all have them."""
+    from megbrain_py.data import decode_mask, read_image
+    from megbrain_py.data.masks import decode
     from megbrain_py.viz.detections import draw_objects
 
-    pixels = read_image(dataset.path(image))
+    pixels, names = read_image(dataset.path(image)), dataset.class_names
     if results is None:
-        labels = [found.label for found in image.objects]
-        boxes = [list(found.box) for found in image.objects]
-        return draw_objects(pixels, boxes, labels, dataset.class_names)
+        outlines = [found.segmentation for found in image.objects]
+        masks = [decode_mask(o, image.height, image.width) for o in outlines if o is not None]
+        return draw_objects(
+            pixels, [list(found.box) for found in image.objects],
+            [found.label for found in image.objects], names,
+            masks=masks if len(masks) == len(outlines) else None,
+        )  # fmt: skip
     label_of = {category.id: category.label for category in dataset.categories}
-    corners = [[x, y, x + w, y + h] for x, y, w, h in map(_box, results)]
-    labels = [label_of[r["category_id"]] for r in results]
-    return draw_objects(pixels, corners, labels, dataset.class_names, [r["score"] for r in results])
+    return draw_objects(
+        pixels, [[x, y, x + w, y + h] for x, y, w, h in map(_box, results)],
+        [label_of[r["category_id"]] for r in results], names, [r["score"] for r in results],
+        [decode(r["segmentation"]) for r in results]
+        if all("segmentation" in r for r in results) else None,
+    )  # fmt: skip
 
 
 def _box(result: Result) -> list[float]:

@@ -92,7 +92,7 @@ def _find(
 ) -> Detections:
     """Detections of all pictures; one detector on pictures as they are runs its own NMS."""
     from megbrain_py.training.detector import Detecting, detect_all
-    from megbrain_py.training.inference import InferenceConfig, detect_views
+    from megbrain_py.training.inference import InferenceConfig, detect_views, looks_of
     from megbrain_py.training.progress import Passes
 
     config = _inference(arguments)
@@ -100,7 +100,7 @@ def _find(
         loader = detectors[0].input.loader(dataset, batch)
         line = Passes(len(dataset.images))
         return detect_all(Detecting(detectors[0].model), loader, progress=line.add)
-    line = Passes(len(dataset.images) * len(config.views) * len(detectors))
+    line = Passes(len(dataset.images) * looks_of(detectors, config))
     return detect_views(detectors, dataset, config, batch=batch, progress=line.add)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -12,31 +12,14 @@ import numpy as np
 from megbrain_py import functional as F
 from megbrain_py.compiler import SpecializedFunction
 from megbrain_py.data import CocoDataset, Detections
-from megbrain_py.dtypes import Array
 from megbrain_py.errors import DataError
 from megbrain_py.graph import Var
-from megbrain_py.training.detector import InputConfig, Trained
+from megbrain_py.training.detector import Trained, has_masks
+from megbrain_py.training.view_masks import masks_of_all
+from megbrain_py.training.views import Progress, ScoredBoxes, View, looks
 
 _SIGNATURES = 8  # sizes of batch that stay compiled for each detector
 _FEWEST_ROWS = 16  # of the merging function; it grows by factors of two
-
-Progress = Callable[[int, str], None]  # pictures more, and of what view
-
-
-@dataclass(frozen=True)
-class View:
-    """How a picture is shown to a detector: larger or smaller, mirrored."""
-
-    scale: float = 1.0
-    flip: bool = False
-
-    def of(self, usual: InputConfig) -> InputConfig:
-        """The sizes of the pictures, from those of the training."""
-        short, long = (max(1, round(n * self.scale)) for n in (usual.short_side, usual.long_side))
-        return replace(usual, short_side=short, long_side=long)
-
-    def __str__(self) -> str:
-        return f"scale {self.scale:g}{', mirrored' if self.flip else ''}"
 
 
 @dataclass(frozen=True)
@@ -44,11 +27,11 @@ class InferenceConfig:
     """Which views are looked at, and how their boxes are merged: union, NMS, voting.
 
     scales: factors of the picture sizes of the training; flip: each view also mirrored.
-    weights: factors of the detectors' scores, the largest counts as 1 (): all equal.
-    score: boxes with more take part; nms_iou: overlap from which one box suppresses another;
-    detections: the most of a picture. None: as the detectors have it (the least, the first's, the
-    largest). soft_nms: lower scores instead. vote: a box becomes the mean of the boxes that overlap
-    it so much (0: off), its score by the rule vote_score (F.vote_boxes).
+    weights: factors of the detectors' scores, the largest counts as 1; (): all equal.
+    score: boxes with more take part (None: each detector's own); nms_iou: overlap above which a box
+    suppresses another (None: the first detector's); detections: the most of a picture (None: the
+    detectors' largest). soft_nms: lower scores instead. vote: a box becomes the mean of the boxes
+    that overlap it so much (0: off), its score by the rule vote_score (F.vote_boxes).
     most: boxes that a view may give.
     """
 
@@ -76,23 +59,15 @@ class InferenceConfig:
                 raise DataError(f"{name} must be positive, are {', '.join(map(str, values))}")
         if not self.scales:
             raise DataError("scales: give at least one")
-        if min(self.detections or 1, self.most) < 1:
-            raise DataError(f"detections must be at least 1, is {self.detections}")
+        for name, count in (("detections", self.detections), ("most", self.most)):
+            if count is not None and count < 1:
+                raise DataError(f"{name} must be at least 1, is {count}")
 
     @property
     def views(self) -> tuple[View, ...]:
         """Every view, mirrored ones beside their likes."""
         mirrored = (False, True) if self.flip else (False,)
         return tuple(View(scale, flip) for scale in self.scales for flip in mirrored)
-
-
-@dataclass(frozen=True)
-class ScoredBoxes:
-    """Boxes of one picture: [n, 4] in its own pixels, scores [n], labels int32[n]."""
-
-    boxes: Array
-    scores: Array
-    labels: Array
 
 
 def detect_views(
@@ -107,33 +82,35 @@ def detect_views(
     """What the detectors find in all views of every picture, merged picture by picture.
 
     The boxes of a picture before NMS, mapped back to its own pixels, are joined over views and
-    detectors; one NMS in each class, then voting, then the best. DataError when the detectors'
-    classes are not those of the data set.
+    detectors; one NMS in each class, then voting, then the best. Detectors that find masks then
+    mask these boxes in all views, and the mean counts. DataError when the detectors' classes are
+    not those of the data set.
     """
     _check(detectors, dataset, config)
-    union: dict[int, list[ScoredBoxes]] = {image.id: [] for image in dataset.images}
-    weights = np.array(config.weights or [1.0] * len(detectors), np.float32)
-    for number, (trained, weight) in enumerate(
-        zip(detectors, weights / weights.max(), strict=True), 1
-    ):
-        least = trained.model.config.roi.score if config.score is None else config.score
-        scoring = SpecializedFunction(
-            partial(trained.model.scored_boxes, most=config.most), _SIGNATURES
+    heads = [trained.model.config.roi for trained in detectors]
+    rows = config.detections or max(head.detections for head in heads)
+    union = _union(detectors, dataset, config, batch=batch, workers=workers, progress=progress)
+    found = _merged(union, config, heads[0].nms_iou, rows)
+    able = [trained for trained in detectors if has_masks(trained.model)]
+    masks = (
+        masks_of_all(
+            able, config.views, dataset, found,
+            rows=rows, batch=batch, workers=workers, progress=progress,
         )
-        who = f"detector {number} of {len(detectors)}, " if len(detectors) > 1 else ""
-        for view in config.views:
-            loader = view.of(trained.input).loader(dataset, batch, flip=view.flip)
-            with loader.pass_over(workers=workers) as batches:
-                for given in batches:
-                    found = scoring(images=given["images"], image_sizes=given["image_sizes"])
-                    pictures = np.flatnonzero(given["image_ids"] >= 0).tolist()  # no blank ones
-                    for row in pictures:
-                        boxes = _in_picture(found, given, row, view, least, _smallest(trained))
-                        boxes = ScoredBoxes(boxes.boxes, boxes.scores * weight, boxes.labels)
-                        union[int(given["image_ids"][row])].append(boxes)
-                    if progress is not None:
-                        progress(len(pictures), f"{who}{view}")
-    return _merged(union, dataset, config, detectors)
+        if able
+        else {}
+    )  # fmt: skip
+    result = Detections(dataset)
+    for image in dataset.images:
+        own = found[image.id]
+        result.add(image.id, own.boxes, own.scores, own.labels, masks=masks.get(image.id))
+    return result
+
+
+def looks_of(detectors: Sequence[Trained], config: InferenceConfig) -> int:
+    """How many times `detect_views` looks at a picture, with the looks for masks."""
+    able = sum(has_masks(trained.model) for trained in detectors)
+    return len(config.views) * (len(detectors) + able)
 
 
 def _check(detectors: Sequence[Trained], dataset: CocoDataset, config: InferenceConfig) -> None:
@@ -147,45 +124,52 @@ def _check(detectors: Sequence[Trained], dataset: CocoDataset, config: Inference
         raise DataError(f"{len(config.weights)} weights for {len(detectors)} detectors")
 
 
-def _smallest(trained: Trained) -> float:
-    return float(trained.model.config.roi.min_size)
-
-
-def _in_picture(
-    found: dict[str, Array],
-    given: dict[str, Array],
-    row: int,
-    view: View,
-    least: float,
-    smallest: float,
-) -> ScoredBoxes:
-    """The boxes of a batch's row with a score above `least`, in pixels of the picture itself."""
-    boxes, scores = found["boxes"][row], found["scores"][row]
-    usable = (scores > least) & ((boxes[:, 2:] - boxes[:, :2]) >= smallest).all(1)
-    boxes = boxes[usable].astype(np.float64)
-    height, width = given["image_sizes"][row]
-    if view.flip:
-        boxes[:, 0::2] = width - boxes[:, 2::-2]
-    own_height, own_width = given["original_sizes"][row]
-    boxes *= np.array([own_width / width, own_height / height] * 2)
-    return ScoredBoxes(boxes.astype(np.float32), scores[usable], found["labels"][row][usable])
+def _union(
+    detectors: Sequence[Trained],
+    dataset: CocoDataset,
+    config: InferenceConfig,
+    *,
+    batch: int,
+    workers: int,
+    progress: Progress | None,
+) -> dict[int, list[ScoredBoxes]]:
+    """The boxes of all views and detectors before NMS, by image id, scores already weighted."""
+    weights = np.array(config.weights or [1.0] * len(detectors), np.float32)
+    weights /= weights.max()
+    functions = [
+        SpecializedFunction(partial(trained.model.scored_boxes, most=config.most), _SIGNATURES)
+        for trained in detectors
+    ]
+    union: dict[int, list[ScoredBoxes]] = {image.id: [] for image in dataset.images}
+    every = looks(detectors, config.views, dataset, batch=batch, workers=workers, progress=progress)
+    for look in every:
+        given = look.batch
+        head = detectors[look.detector].model.config.roi
+        least = head.score if config.score is None else config.score
+        found = functions[look.detector](images=given["images"], image_sizes=given["image_sizes"])
+        for row in look.pictures:
+            boxes, scores = found["boxes"][row], found["scores"][row]
+            usable = (scores > least) & ((boxes[:, 2:] - boxes[:, :2]) >= head.min_size).all(1)
+            own = ScoredBoxes(
+                look.view.in_picture(boxes[usable], given, row),
+                scores[usable] * weights[look.detector],
+                found["labels"][row][usable],
+            )
+            union[int(given["image_ids"][row])].append(own)
+    return union
 
 
 def _merged(
-    union: dict[int, list[ScoredBoxes]],
-    dataset: CocoDataset,
-    config: InferenceConfig,
-    detectors: Sequence[Trained],
-) -> Detections:
-    heads = [trained.model.config.roi for trained in detectors]
-    rows = config.detections or max(head.detections for head in heads)
-    nms_iou = heads[0].nms_iou if config.nms_iou is None else config.nms_iou
-    merge = SpecializedFunction(partial(merged_boxes, config=config, rows=rows, nms_iou=nms_iou))
-    result = Detections(dataset)
-    for image in dataset.images:
-        found = merge(**_padded(union[image.id]))
+    union: Mapping[int, Sequence[ScoredBoxes]], config: InferenceConfig, nms_iou: float, rows: int
+) -> dict[int, ScoredBoxes]:
+    """NMS and voting of each picture's boxes; nms_iou: where the configuration says none."""
+    threshold = nms_iou if config.nms_iou is None else config.nms_iou
+    merge = SpecializedFunction(partial(merged_boxes, config=config, rows=rows, nms_iou=threshold))
+    result = {}
+    for key, parts in union.items():
+        found = merge(**_padded(parts))
         n = int(found["count"][0])
-        result.add(image.id, *(found[name][0, :n] for name in ("boxes", "scores", "labels")))
+        result[key] = ScoredBoxes(*(found[name][0, :n] for name in ("boxes", "scores", "labels")))
     return result
 
 
