@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from megbrain_py.data.digit_scenes import SceneStyle, make_digit_scenes
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -33,6 +35,17 @@ def test_write_an_operator() -> None:
     printed = _run("write_an_operator.py", 120)
     assert "3 cases and 1 error hold" in printed
     assert "loss 99307, gradient 1.0" in printed
+
+
+def test_continuity_of_pooling(tmp_path: Path) -> None:
+    """Rounding jumps, samples have kinks, integrals neither; the readout errs in that order."""
+    printed = _run("continuity_of_pooling.py", 120, tmp_path / "curve.png")
+    rows = re.findall(r"^(RoI|Precise).*?([\d.]+) +([\d.]+) +([\d.]+) px$", printed, re.MULTILINE)
+    jump, kink, error = np.array([row[1:] for row in rows], float).T
+    assert len(rows) == 5 and (tmp_path / "curve.png").exists()
+    assert min(jump[:2]) > 3 and max(jump[2:]) < 1.1
+    assert kink[3] > 2 * kink[4]
+    assert (np.diff(error[1:]) < 0).all() and error[4] < 0.01 < 0.1 < error[1]
 
 
 def test_train_detector(tmp_path: Path) -> None:

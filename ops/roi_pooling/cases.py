@@ -187,7 +187,7 @@ def _unpool(size: int | tuple[int, int]) -> Callable[..., Var]:
 def _windows(
     listed: list[list[float]], images: int, channels: int, grid: tuple[int, int], count: list[int]
 ) -> dict[str, Array]:
-    rois = np.array(listed, np.float32).reshape(images, -1, 4)
+    rois = np.array(listed, np.float32).reshape(images, len(listed) // max(images, 1), 4)
     filled = normal(images * rois.shape[1], channels, *grid)
     return {"grid": filled, "boxes": rois, "count": np.array(count, np.int32)}
 
@@ -277,7 +277,22 @@ def _benchmarks(
     ]  # fmt: skip
 
 
+def _equal_boxes(box: list[float]) -> Callable[[], dict[str, Array]]:
+    """64 times one box, on a map of an image of 512 pixels."""
+    return lambda: {
+        **_inputs(1, 64, 256, [(128, 128)], [64]), "rois": np.tile(np.float32(box), (1, 64, 1)),
+    }  # fmt: skip
+
+
+# No box costs more than the first.
+_LARGE = {
+    "whole": [0, 0, 508, 508],
+    "beyond": [-1e4, -1e4, 1e4, 1e4],
+    "huge": [-1e8, -1e8, 1e8, 1e8],
+}
 BENCHMARKS = [
+    *[Benchmark(f"prroi_{name}", _pool(F.prroi_pool, (0.25,), 7), _equal_boxes(box), ("p0", "rois"))
+      for name, box in _LARGE.items()],
     *_benchmarks("align", F.roi_align),
     *_benchmarks("max", F.roi_pool),
     *_benchmarks("avg", F.roi_pool, mode="avg"),

@@ -6,27 +6,45 @@
 namespace mb::MB_ISA {
 namespace {
 
-// The largest value of each channel and its place; of equals the first, NaN never.
-void pool_bin(float* y, std::int32_t* index, const float* map, std::int64_t width,
-              std::int64_t channels, Range rows, Range columns) {
-  if (rows.last <= rows.first || columns.last <= columns.first) {
-    std::fill(y, y + channels, 0.f);
-    std::fill(index, index + channels, -1);
-    return;
+// The largest values of kWidth channels and their places; of equals the first, NaN never. They
+// stay in registers.
+template <int kWidth>
+void pool_lanes(float* y, std::int32_t* index, const float* map, std::int64_t width,
+                std::int64_t channels, Range rows, Range columns) {
+  alignas(64) float best[kWidth];
+  alignas(64) std::int32_t place[kWidth];
+  const bool any = rows.last > rows.first && columns.last > columns.first;
+  for (int c = 0; c < kWidth; ++c) {
+    best[c] = any ? std::numeric_limits<float>::lowest() : 0.f;
+    place[c] = -1;
   }
-  std::fill(y, y + channels, std::numeric_limits<float>::lowest());
-  std::fill(index, index + channels, -1);
   for (std::int64_t i = rows.first; i < rows.last; ++i) {
     for (std::int64_t j = columns.first; j < columns.last; ++j) {
       const float* x = map + (i * width + j) * channels;
-      const auto place = std::int32_t(i * width + j);
+      const auto here = std::int32_t(i * width + j);
 #pragma omp simd
-      for (std::int64_t c = 0; c < channels; ++c) {
-        const bool better = x[c] > y[c];
-        y[c] = better ? x[c] : y[c];
-        index[c] = better ? place : index[c];
+      for (int c = 0; c < kWidth; ++c) {
+        const bool better = x[c] > best[c];
+        best[c] = better ? x[c] : best[c];
+        place[c] = better ? here : place[c];
       }
     }
+  }
+  for (int c = 0; c < kWidth; ++c) y[c] = best[c];
+  for (int c = 0; c < kWidth; ++c) index[c] = place[c];
+}
+
+void pool_bin(float* y, std::int32_t* index, const float* map, std::int64_t width,
+              std::int64_t channels, Range rows, Range columns) {
+  std::int64_t c = 0;
+  for (; c + 64 <= channels; c += 64) {
+    pool_lanes<64>(y + c, index + c, map + c, width, channels, rows, columns);
+  }
+  for (; c + 16 <= channels; c += 16) {
+    pool_lanes<16>(y + c, index + c, map + c, width, channels, rows, columns);
+  }
+  for (; c < channels; ++c) {
+    pool_lanes<1>(y + c, index + c, map + c, width, channels, rows, columns);
   }
 }
 
