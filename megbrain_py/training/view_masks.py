@@ -107,7 +107,7 @@ def _mean_mask(said: Sequence[Maps], d: int, box: Array, image: ImageEntry) -> d
         else paste_window(view.maps[d], view.windows[d], box, size, view.seen)
         for view in said
     ]
-    top, left = (min(patch[axis] for patch in patches) for axis in (0, 1))
+    top, left = min(y for y, _, _ in patches), min(x for _, x, _ in patches)
     bottom = max(y + values.shape[0] for y, _, values in patches)
     right = max(x + values.shape[1] for _, x, values in patches)
     total = np.zeros((bottom - top, right - left), np.float32)

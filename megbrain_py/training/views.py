@@ -52,7 +52,8 @@ class View:
         """The other way round."""
         height, width = batch["image_sizes"][row]
         own_height, own_width = batch["original_sizes"][row]
-        found = np.array(boxes, np.float64) * ([width / own_width, height / own_height] * 2)
+        found = np.array(boxes, np.float64)
+        found *= np.array([width / own_width, height / own_height] * 2)
         if self.flip:
             found[:, 0::2] = width - found[:, 2::-2]
         return found.astype(np.float32)
