@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from test_cli import detector as detector
 from test_cli import failing, settings
 
 from megbrain_py.cli.main import main
+from megbrain_py.training.progress import Passes
 
 
 @pytest.fixture
@@ -41,6 +44,31 @@ def test_eval_of_views_and_several_runs(
     assert "vote must be in 0..1" in failing(capsys, "eval", runs[0], "--vote", "3")
     wrong = failing(capsys, "eval", runs[0], "--scales", "1,x")
     assert "--scales: expects numbers with commas between, found '1,x'" in wrong
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0, 2.0, 20.0, 21.0] * 2)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    for stream in (io.StringIO(), Terminal()):
+        line = Passes(10, stream)
+        for pictures, what in ((4, "scale 1"), (2, "scale 1"), (2, "scale 2"), (2, "")):
+            line.add(pictures, what)
+        said = stream.getvalue()
+        if stream.isatty():  # one line, written again and again
+            first, *_, last = said.split("\r")[1:]
+            assert first == "4/10 pictures  4.0 img/s  left 0:02  scale 1"
+            assert last.split() == ["10/10", "pictures", "0.5", "img/s", "left", "0:00"]
+            assert last.endswith(" \n")  # covers what stood there
+        else:  # every ten seconds, and the end
+            assert said.splitlines() == [
+                "8/10 pictures  0.4 img/s  left 0:05  scale 2",
+                "10/10 pictures  0.5 img/s  left 0:00",
+            ]
 
 
 def test_predict_of_several_runs(
