@@ -115,6 +115,11 @@ def roi_align(built: Any, rois: int, channels: int, side: int) -> Workload:
     return step, _facts(torch)
 
 
+def prroi(built: Any, rois: int, channels: int, side: int) -> Workload:
+    """RoI Align, which detectors use instead: torchvision has no Precise RoI Pooling."""
+    return roi_align(built, rois, channels, side)
+
+
 def nms(built: Any, boxes: int) -> Workload:
     """Which of many random boxes stay."""
     torch: Any = importlib.import_module("torch")
@@ -130,6 +135,6 @@ WORKLOADS = {
     "detector": detector,
     "detect": detect,
     "roi_align": roi_align,
-    "prroi": roi_align,  # torchvision has no Precise RoI Pooling: what detectors use instead
+    "prroi": prroi,
     "nms": nms,
 }

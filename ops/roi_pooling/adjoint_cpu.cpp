@@ -82,6 +82,7 @@ struct Adjoint {
     // Pixels lie within one of the box; those read beyond the border are on it.
     const double low = std::min(region.start[0], region.start[0] + region.length[0]) - 1;
     const double high = std::max(region.start[0], region.start[0] + region.length[0]) + 1;
+    if (!(low <= high)) return;  // not numbers
     if (band.begin > 0 && high < double(band.begin)) return;
     if (band.end < height && low > double(band.end)) return;
     const Taps rows = store.taps(own, 0), columns = store.taps(own, 1);

@@ -137,9 +137,7 @@ class LinearPooling(Linear):
         return TensorType(self.pooled(boxes[0], features[0].shape), dtype)
 
     def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
-        levels = len(self.scales)
-        wanted: list[Layout] = ["channels_last"] * levels
-        return [*wanted, *(["rows"] * (len(inputs) - levels))], ["channels_last"]
+        return maps_and_boxes(inputs, len(self.scales)), ["channels_last"]
 
     def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
         features, boxes = self.split(node.inputs, len(self.scales))
@@ -172,8 +170,7 @@ class LinearAdjoint(Linear):
         return [TensorType(shape, dy.dtype) for shape in self.shapes]
 
     def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
-        wanted: list[Layout] = ["channels_last"]
-        return [*wanted, *(["rows"] * (len(inputs) - 1))], ["channels_last"] * len(self.shapes)
+        return maps_and_boxes(inputs, 1), ["channels_last"] * len(self.shapes)
 
     def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
         boxes = node.inputs[1:]
@@ -188,6 +185,13 @@ class LinearAdjoint(Linear):
             in_y, in_x = self.both(box, level, self.shapes[level])
             maps[level][n] += in_y.T @ dy[row].astype(np.float64) @ in_x
         return [m.astype(dy.dtype) for m in maps]
+
+
+def maps_and_boxes(inputs: Sequence[TensorType], maps: int) -> list[Layout]:
+    """The layouts of `maps` inputs that hold pixels, and of the others after them."""
+    pixels: list[Layout] = ["channels_last"] * maps
+    others: list[Layout] = ["rows"] * (len(inputs) - maps)
+    return pixels + others
 
 
 def pool(op: RoiPooling, features: Sequence[Var], rois: Var, count: Var, level: Var | None) -> Any:

@@ -17,6 +17,7 @@ from megbrain_py.ops.roi_pooling.pooling import (
     LinearAdjoint,
     LinearPooling,
     RoiPooling,
+    maps_and_boxes,
     pool,
 )
 
@@ -88,12 +89,10 @@ class PrroiPoolBoxGrad(Linear, kernel="prroi_pool_box_grad"):
         self.check(boxes, [t.shape for t in features])
         expected = self.pooled(boxes[0], features[0].shape)
         require(dy.shape == expected, f"dy must have shape {expected}, has {dy.shape}")
-        return boxes[0]
+        return TensorType(boxes[0].shape, boxes[0].dtype)
 
     def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
-        before = 1 + len(self.scales)
-        wanted: list[Layout] = ["channels_last"] * before
-        return [*wanted, *(["rows"] * (len(inputs) - before))], ["rows"]
+        return maps_and_boxes(inputs, 1 + len(self.scales)), ["rows"]
 
     weights = Integrals.weights
 

@@ -19,6 +19,7 @@ from megbrain_py.ops.roi_pooling.pooling import (
     LinearAdjoint,
     LinearPooling,
     RoiPooling,
+    maps_and_boxes,
     pool,
 )
 
@@ -110,9 +111,7 @@ class RoiMaxPool(RoiPooling, kernel="roi_max_pool"):
         return TensorType(shape, dtype), TensorType(shape, DType.int32)
 
     def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
-        levels = len(self.scales)
-        wanted: list[Layout] = ["channels_last"] * levels
-        return [*wanted, *(["rows"] * (len(inputs) - levels))], ["channels_last"] * 2
+        return maps_and_boxes(inputs, len(self.scales)), ["channels_last"] * 2
 
     def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
         features, boxes = self.split(node.inputs, len(self.scales))
@@ -161,8 +160,7 @@ class RoiMaxPoolBackward(RoiPooling, kernel="roi_max_pool_backward"):
         return [TensorType(shape, dy.dtype) for shape in self.shapes]
 
     def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
-        wanted: list[Layout] = ["channels_last"] * 2
-        return [*wanted, *(["rows"] * (len(inputs) - 2))], ["channels_last"] * len(self.shapes)
+        return maps_and_boxes(inputs, 2), ["channels_last"] * len(self.shapes)
 
     def reference(self, *inputs: Array) -> list[Array]:
         (dy, index), boxes = self.split(inputs, 2)
