@@ -1,9 +1,9 @@
 """The long measurements, outside the tests: `make bars BARS_ARGS="demo bccd kills=50 mutations"`.
 
 demo: trains and scores the digit scenes. bccd: trains on blood cells (MB_TEST_DATA must point to
-the data sets). kills: a training killed (-9) at random moments, ten without a number; each must
-resume to equal bits. mutations: damaged checkpoints and annotation files, 10,000 of each, and
-edited plans.
+the data sets). nuclei, fruits_nuts: masks of both kinds, likewise. kills: a training killed (-9)
+at random moments, ten without a number; each must resume to equal bits. mutations: damaged
+checkpoints and annotation files, 10,000 of each, and edited plans.
 """
 
 from __future__ import annotations
@@ -66,6 +66,46 @@ def bccd(folder: Path) -> bool:
     return wbc >= 0.85 and figures["AP50"] >= 0.55 and minutes <= 25
 
 
+def nuclei(folder: Path) -> bool:
+    """Mask AP50 >= 0.70 on val within 30 minutes, with the mask head and with the generator."""
+    return all([masks(folder, "nuclei", kind, "segm_AP50", 0.70, 30) for kind in MASKS])
+
+
+def fruits_nuts(folder: Path) -> bool:
+    """Twelve pictures, learnt by heart: mask AP >= 0.80 on these."""
+    return all([masks(folder, "fruits_nuts", kind, "segm_AP", 0.80, 30) for kind in MASKS])
+
+
+MASKS = ("head", "generator")
+
+
+def masks(folder: Path, name: str, kind: str, figure: str, bar: float, most: float) -> bool:
+    """Train examples/NAME.toml with a kind of masks; the figure and the minutes that it took."""
+    data = debug.test_data()
+    if data is None:
+        print(f"{name}: skipped, MB_TEST_DATA is not set")
+        return True
+    start = time.perf_counter()
+    annotations = data / name / "annotations"
+    measured = "train" if name == "fruits_nuts" else "val"
+    words = [
+        f"examples/{name}.toml",
+        f"data.train={annotations / 'instances_train.json'}",
+        f"data.val={annotations / f'instances_{measured}.json'}",
+        f"output={folder / name / kind}",
+        f"model.mask={kind}",
+    ]
+    subprocess.run(program("train", *words), cwd=ROOT, check=True)
+    minutes = (time.perf_counter() - start) / 60
+    log = read_log(folder / name / kind / "log.jsonl")
+    figures = [line for line in log if line["kind"] == "eval"][-1]
+    print(
+        f"{name}: mask {kind}: {figure} = {figures[figure]:.3f} (bar {bar:.2f}), box AP = "
+        f"{figures['AP']:.3f} on {measured} in {minutes:.1f} minutes (bar {most:.0f})"
+    )
+    return bool(figures[figure] >= bar and minutes <= most)
+
+
 def mutations(folder: Path, count: int = 10000) -> bool:
     """Damaged files load or are refused, within time and memory; so do edited plans."""
     programs = [["mutations.py", str(folder), str(count)], ["plan_mutations.py", str(count // 5)]]
@@ -76,6 +116,8 @@ def mutations(folder: Path, count: int = 10000) -> bool:
 BARS: dict[str, Callable[..., bool]] = {
     "demo": demo,
     "bccd": bccd,
+    "nuclei": nuclei,
+    "fruits_nuts": fruits_nuts,
     "kills": kills,
     "mutations": mutations,
 }

@@ -14,7 +14,7 @@ from test_mask_head import WITH_MASKS, _masked
 
 import megbrain_py as mb
 from megbrain_py import functional as F
-from megbrain_py import nn, optim
+from megbrain_py import optim
 from megbrain_py.models.faster_rcnn import PRESETS, FasterRCNN, FasterRCNNConfig
 from megbrain_py.models.mask import MaskGeneratorConfig
 from megbrain_py.models.roi_features import ContextConfig, ContextExtractor, Pooler
@@ -78,10 +78,12 @@ def test_switching_the_generator_on_leaves_boxes_as_they_are() -> None:
             assert np.array_equal(value, found[1][name]), name
 
 
-@pytest.mark.parametrize("context", CONTEXTS, ids=str)
+@pytest.mark.parametrize(
+    "context", [ContextConfig("neighbours", "sum", True), ContextConfig("all", "max")], ids=str
+)
 @pytest.mark.parametrize("mask", ["head", "generator"])
 def test_a_trained_detector_goes_on_learning_with_them(context: ContextConfig, mask: Any) -> None:
-    """Some steps on one batch: the loss falls, and every new weight has moved."""
+    """Some steps on the same boxes: the losses fall, and every new weight has moved."""
     config = replace(
         WITH_MASKS, context=context, mask=mask, roi=replace(CONFIG.roi, pooling="prroi"),
         mask_generator=MaskGeneratorConfig(window=16, grid=7, convs=1, channels=6, skip=4),
@@ -95,18 +97,18 @@ def test_a_trained_detector_goes_on_learning_with_them(context: ContextConfig, m
     assert any("mask_generator" in name for name in new) == (mask == "generator")
     batch = _masked([3, 5])
     x = {k: mb.placeholder(k, v.shape, v.dtype.name) for k, v in batch.items()}
-    with nn.train_mode() as updates:
-        losses = model.losses(**x)
-        total = F.sum(F.stack(list(losses.values()), 0))
-    gradients = mb.gradients(total, model.parameters())
-    clipped, _ = optim.clip_by_global_norm(gradients, 5.0)
-    goal = dict(zip(model.parameters(), clipped, strict=True))
-    updates |= optim.SGD(model.parameters()).updates(goal, mb.placeholder("lr", ()))
-    step = mb.compile({"loss": total, "mask": losses["loss_mask"]}, updates=updates)
-    found = [step(**batch, lr=np.float32(0.005)) for _ in range(25)]
+    losses = model.losses(**x)
+    goal = losses["loss_classifier"] + losses["loss_box_reg"] + losses["loss_mask"]
+    learning = [p for k, p in model.named_parameters().items() if k.startswith("roi_heads")]
+    clipped, _ = optim.clip_by_global_norm(mb.gradients(goal, learning), 5.0)
+    updates = optim.SGD(learning).updates(
+        dict(zip(learning, clipped, strict=True)), mb.placeholder("lr", ())
+    )
+    step = mb.compile({"loss": goal, "mask": losses["loss_mask"]}, updates=updates)
+    found = [step(**batch, lr=np.float32(0.01)) for _ in range(30)]
     assert _is_finite(found[-1])
-    assert found[-1]["loss"] < 0.8 * found[0]["loss"]
-    assert found[-1]["mask"] < found[0]["mask"]
+    assert found[-1]["loss"] < 0.7 * found[0]["loss"]
+    assert found[-1]["mask"] < 0.97 * found[0]["mask"]
     state = model.named_state()
     still = [name for name, value in new.items() if np.array_equal(state[name].value, value)]
     assert not still
@@ -173,7 +175,7 @@ def test_the_global_map_is_of_the_whole_image() -> None:
         pooled = heads.pooled(levels, rois, count, heads.around(levels, sizes))
         step = mb.compile({"y": pooled})
         rng = np.random.default_rng(0)
-        maps = {v.name: rng.random(v.shape).astype(np.float32) for v in levels}
+        maps = {f"p{n}": rng.random(v.shape).astype(np.float32) for n, v in enumerate(levels)}
         given = {"rois": np.array([[[4, 4, 20, 20]]], np.float32), "count": np.ones(1, np.int32)}
         if on:
             given["sizes"] = np.array([[96, 96]], np.int32)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kernel_runs import error, run, run_with_threads, wide
 
 import megbrain_py as mb
-from megbrain_py import engine, nn
 from megbrain_py import functional as F
+from megbrain_py import nn
 from megbrain_py.op_testing import normal
 from megbrain_py.ops.conv.algorithm import CONVOLUTION, winograd_gain
 from megbrain_py.ops.conv.conv import Conv2d, Conv2dBackwardData, Conv2dBackwardWeights
@@ -47,25 +48,6 @@ def _shape(name: str) -> tuple[Conv2d, tuple[int, ...], tuple[int, ...], tuple[i
     op = Conv2d((1, 1), padding, (1, 1), 1, algorithm="winograd")
     x, w = (images, inputs, height, width), (outputs, inputs, 3, 3)
     return op, x, w, op.y_shape(x, w)
-
-
-def _run(op: mb.graph.Operator, *arrays: np.ndarray) -> np.ndarray:
-    """The operator's kernel on these arrays, in poisoned memory."""
-    names = "abc"[: len(arrays)]
-    inputs = [mb.placeholder(n, a.shape) for n, a in zip(names, arrays, strict=True)]
-    compiled = mb.compile(op(*inputs))
-    out = {"output": np.empty(compiled.plan.slots[compiled.plan.fetches["output"]].type.shape,
-                              np.float32)}  # fmt: skip
-    compiled._executable.run(dict(zip(names, arrays, strict=True)), out, poison=True)
-    return out["output"]
-
-
-def _error(found: np.ndarray, exact: np.ndarray) -> float:
-    return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
-
-
-def _wide(*arrays: np.ndarray) -> list[np.ndarray]:
-    return [a.astype(np.float64) for a in arrays]
 
 
 # --- the algorithm --------------------------------------------------------------------------------
@@ -118,17 +100,17 @@ def test_errors_against_float64(name: str, kind: str) -> None:
         x, dy = np.maximum(x, 0), np.where(normal(*y_shape, seed=4) > 0, dy, np.float32(0))
     data = op.operator(Conv2dBackwardData, x_shape=x_shape)
     weights = op.operator(Conv2dBackwardWeights, w_shape=w_shape)
-    assert _error(_run(op, x, w), op.reference(*_wide(x, w))) <= 3e-6
-    assert _error(_run(data, dy, w), data.reference(*_wide(dy, w))) <= 4e-6
-    assert _error(_run(weights, x, dy), weights.reference(*_wide(x, dy))) <= 4e-6
+    assert error(run(op, x, w), op.reference(*wide(x, w))) <= 3e-6
+    assert error(run(data, dy, w), data.reference(*wide(dy, w))) <= 4e-6
+    assert error(run(weights, x, dy), weights.reference(*wide(x, dy))) <= 4e-6
 
 
 def test_bias_and_relu_are_applied() -> None:
     op, x_shape, w_shape, _ = _shape("odd_channels")
     x, w, b = normal(*x_shape), normal(*w_shape), normal(w_shape[0], scale=30.0)
     fused = replace(op, activation="relu")
-    found, exact = _run(fused, x, w, b), fused.reference(*_wide(x, w, b))
-    assert _error(found, exact) <= 3e-6
+    found, exact = run(fused, x, w, b), fused.reference(*wide(x, w, b))
+    assert error(found, exact) <= 3e-6
     assert found.min() == 0 and 0.2 < np.mean(found == 0) < 0.8
 
 
@@ -136,15 +118,15 @@ def test_nan_passes_the_fused_relu() -> None:
     op, x_shape, w_shape, _ = _shape("even")
     x = normal(*x_shape)
     x[0, 3, 2, 2] = np.nan
-    assert np.isnan(_run(replace(op, activation="relu"), x, normal(*w_shape))).any()
+    assert np.isnan(run(replace(op, activation="relu"), x, normal(*w_shape))).any()
 
 
 def test_large_values_stay_finite() -> None:
     op, x_shape, w_shape, y_shape = _shape("many_channels")
     x, w, dy = (normal(*s, scale=1e15) for s in (x_shape, w_shape, y_shape))
-    assert np.isfinite(_run(op, x, w)).all()
-    assert np.isfinite(_run(op.operator(Conv2dBackwardData, x_shape=x_shape), dy, w)).all()
-    assert np.isfinite(_run(op.operator(Conv2dBackwardWeights, w_shape=w_shape), x, dy)).all()
+    assert np.isfinite(run(op, x, w)).all()
+    assert np.isfinite(run(op.operator(Conv2dBackwardData, x_shape=x_shape), dy, w)).all()
+    assert np.isfinite(run(op.operator(Conv2dBackwardWeights, w_shape=w_shape), x, dy)).all()
 
 
 @pytest.mark.parametrize("name", ["many_tiles", "few_tiles", "odd_size"])
@@ -153,16 +135,9 @@ def test_threads_do_not_change_a_bit(name: str) -> None:
     x, w, dy = normal(*x_shape), normal(*w_shape), normal(*y_shape)
     data = op.operator(Conv2dBackwardData, x_shape=x_shape)
     weights = op.operator(Conv2dBackwardWeights, w_shape=w_shape)
-    before = engine.num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 5):
-            engine.set_num_threads(threads)
-            found = _run(op, x, w), _run(data, dy, w), _run(weights, x, dy)
-            results.append([a.tobytes() for a in found])
-    finally:
-        engine.set_num_threads(before)
-    assert results[0] == results[1] == results[2]
+    for one in ((op, x, w), (data, dy, w), (weights, x, dy)):
+        results = [run_with_threads(threads, *one).tobytes() for threads in (1, 2, 5)]
+        assert results[0] == results[1] == results[2]
 
 
 _PROGRAM = """

@@ -20,6 +20,8 @@ TILE = 4  # outputs of a tile along an axis
 PLANES = 36  # products of a tile, for each pair of channels
 BLOCK = 16  # channels are computed in multiples of this
 
+PANEL = 64  # input channels that the matrix product takes at a time
+
 MARGIN = 1.25  # Winograd must promise to be this many times as fast
 
 
@@ -81,3 +83,16 @@ def choose_winograd(images: TensorType, w: Shape, tiled: Shape, costs: Costs) ->
     can = images.dtype.value == "float32" and images.layout == "channels_last"
     gain = winograd_gain(costs, tiled[0], w[1], w[0], (tiled[2], tiled[3]))
     return can and gain > MARGIN
+
+
+def choose_gemm(images: TensorType, w: Shape, groups: int) -> bool:
+    """For a weight gradient that Winograd's kernel does not compute: is it our matrix product?
+
+    It is where it was faster than oneDNN's kernel: the channels must be many, since each pixel is
+    gathered once for each tap, and nearly fill the panels that it multiplies.
+    """
+    outputs, inputs, *taps = w
+    can = images.dtype.value == "float32" and images.layout == "channels_last" and groups == 1
+    full = inputs >= 0.9 * math.ceil(inputs / PANEL) * PANEL
+    wide = max(inputs, outputs) >= 256 if math.prod(taps) == 1 else inputs >= 128
+    return can and full and wide and outputs >= 128

@@ -17,6 +17,7 @@ from megbrain_py.ops.conv.algorithm import (
     CONVOLUTION,
     WEIGHT_GRADIENT,
     Costs,
+    choose_gemm,
     choose_winograd,
     fits_winograd,
     require_algorithm,
@@ -72,12 +73,18 @@ class Convolution(Operator):
         return fits_winograd(w[2:], self.stride, self.padding, self.dilation, self.groups)
 
     def kernel_for(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> str:
-        (other,) = self.variants
-        winograd = self.algorithm == "winograd"
+        if self.algorithm == "direct":
+            return self.kernel
+        x, w, tiled = self.signature(inputs, outputs)
         if self.algorithm == "auto":
-            x, w, tiled = self.signature(inputs, outputs)
-            winograd = self.fits_winograd(w) and choose_winograd(x, w, tiled, self.costs)
-        return other if winograd else self.kernel
+            fits = self.fits_winograd(w)
+            if not (fits and choose_winograd(x, w, tiled, self.costs)):
+                return self.direct_kernel(x, w)
+        return self.variants[0]
+
+    def direct_kernel(self, images: TensorType, w: Shape) -> str:
+        """The fastest kernel that makes every multiplication."""
+        return self.kernel
 
     def signature(
         self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
@@ -229,7 +236,9 @@ class Conv2dBackwardData(
 
 @dataclass(frozen=True)
 class Conv2dBackwardWeights(
-    Convolution, kernel="conv2d_backward_weights", variants=("conv2d_backward_weights_winograd",)
+    Convolution,
+    kernel="conv2d_backward_weights",
+    variants=("conv2d_backward_weights_winograd", "conv2d_backward_weights_gemm"),
 ):
     """dw of shape `w_shape` from x and dy: the adjoint of the convolution in w."""
 
@@ -249,6 +258,9 @@ class Conv2dBackwardWeights(
         self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
     ) -> tuple[TensorType, Shape, Shape]:
         return inputs[0], self.w_shape, inputs[1].shape
+
+    def direct_kernel(self, images: TensorType, w: Shape) -> str:
+        return self.variants[1] if choose_gemm(images, w, self.groups) else self.kernel
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return self.flops_of(inputs[1].shape, self.w_shape)

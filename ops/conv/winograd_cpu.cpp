@@ -18,7 +18,9 @@ namespace {
 
 constexpr std::int64_t kColumns = 64;  // output channels whose products are made together
 constexpr std::int64_t kPanels = kColumns / kPanel;
-constexpr std::int64_t kWeightChunk = 8;  // input channels whose weights are gathered together
+constexpr std::int64_t kWeightChunk = 8;   // input channels whose weights are gathered together
+constexpr std::int64_t kWeightsAhead = 8;  // output channels whose weights are asked for ahead
+constexpr std::int64_t kLine = 16;         // floats of a line of the cache
 
 // y = conv(x, w), or dx = conv(dy, w'): "inputs" and "outputs" count channels of this convolution.
 struct Convolution {
@@ -117,6 +119,9 @@ void transform_weights(const Convolution& c, std::int64_t panel, std::int64_t be
   const std::int64_t width = std::clamp<std::int64_t>(c.outputs - first, 0, kPanel);
   if (width < kPanel) std::memset(taps, 0, sizeof(taps));
   for (std::int64_t n = 0; n < width; ++n) {
+    // Output channels lie far apart in w: the hardware sees no stream.
+    const float* const later = c.w + (first + n + kWeightsAhead) * c.output_step;
+    for (std::int64_t f = 9 * begin; f < 9 * end; f += kLine) __builtin_prefetch(later + f);
     for (std::int64_t i = begin; i < end; ++i) {
       const float* from = c.w + (first + n) * c.output_step + i * c.input_step;
       for (int t = 0; t < 9; ++t) taps[i - begin][c.flipped ? 8 - t : t][n] = from[t];
@@ -183,7 +188,6 @@ void transform_products(const Convolution& c, std::int64_t begin, std::int64_t e
   }
 }
 
-constexpr std::int64_t kLine = 16;  // floats of a line of the cache
 constexpr int kOutputs = kTileOut * kTileOut;
 
 // Asks for one pixel of each tile's input; i and j count from the first pixel that the tiles above
