@@ -1,5 +1,9 @@
 """Data sets in COCO format: reading, checking, loading and scoring."""
 
+from megbrain_py.data.bootstrap import Difference as Difference
+from megbrain_py.data.bootstrap import MatchTable as MatchTable
+from megbrain_py.data.bootstrap import differences as differences
+from megbrain_py.data.bootstrap import match_table as match_table
 from megbrain_py.data.check import CheckReport as CheckReport
 from megbrain_py.data.check import Finding as Finding
 from megbrain_py.data.check import check_data as check_data

@@ -11,7 +11,7 @@ import numpy as np
 
 from megbrain_py import nn
 from megbrain_py.compiler import SpecializedFunction
-from megbrain_py.data import Batches, CocoDataset, Detections, Kind, Loader, Resize
+from megbrain_py.data import Augmentation, Batches, CocoDataset, Detections, Kind, Loader, Resize
 from megbrain_py.dtypes import Array
 from megbrain_py.errors import DataError
 from megbrain_py.graph import Var
@@ -30,13 +30,23 @@ class InputConfig:
     method: Literal["pillow", "torchvision"] = "pillow"
 
     def loader(
-        self, dataset: CocoDataset, batch: int, cache_mb: int = 0, *, masks: bool = False
+        self,
+        dataset: CocoDataset,
+        batch: int,
+        cache_mb: int = 0,
+        *,
+        masks: bool = False,
+        flip: bool = False,
     ) -> Loader:
-        """Every picture once, in groups of like shape; the last batches filled with blanks."""
+        """Every picture once, in groups of like shape; the last batches filled with blanks.
+
+        masks: true masks too; flip: all pictures mirrored.
+        """
         return Loader(
             dataset,
             batch,
             resize=Resize(self.short_side, self.long_side, self.method),
+            augmentation=Augmentation(flip=1.0) if flip else None,
             shuffle=False,
             masks=masks,
             multiple=self.multiple,
@@ -118,15 +128,15 @@ def detect_all(
     loader: Loader,
     *,
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Detections:
-    """Detections of every picture of a loader; `progress(done, all)` in batches."""
+    """Detections of every picture of a loader; `progress` is told of each batch's pictures."""
     found = Detections(loader.dataset)
     with loader.pass_over(workers=workers) as batches:
-        for done, batch in enumerate(batches, 1):
+        for batch in batches:
             found.add_batch(batch, detecting(batch))
             if progress is not None:
-                progress(done, loader.steps_per_epoch)
+                progress(int((batch["image_ids"] >= 0).sum()))
     return found
 
 

@@ -238,10 +238,13 @@ class RoIHeads(nn.Module):
         logits, offsets = self.predict(features, proposals.boxes, proposals.count, around)
         return self.detections(logits, offsets, proposals, image_sizes)
 
-    def detections(
+    def scored(
         self, logits: Var, offsets: Var, proposals: Proposals, image_sizes: Var
-    ) -> dict[str, Var]:
-        """The final boxes of predictions on proposals: decoded, clipped, NMS in each class."""
+    ) -> tuple[Var, Var, Var]:
+        """Predictions as boxes, decoded and clipped, one for each proposal and class.
+
+        boxes [N, P K, 4], scores [N, P K], -1 where there is no proposal, labels int32[N, P K].
+        """
         c = self.config
         images, rows, kinds = logits.shape
         decoded = F.decode_boxes(offsets, proposals.boxes, c.weights)
@@ -251,7 +254,14 @@ class RoIHeads(nn.Module):
         scores = F.where(valid, F.softmax(logits, -1)[:, :, 1:], -1.0)
         scores = F.reshape(scores, (images, -1))
         kind = np.tile(np.arange(1, kinds, dtype=np.int32), rows)
-        labels = constant(np.tile(kind, (images, 1)))
+        return boxes, scores, constant(np.tile(kind, (images, 1)))
+
+    def detections(
+        self, logits: Var, offsets: Var, proposals: Proposals, image_sizes: Var
+    ) -> dict[str, Var]:
+        """The final boxes of predictions on proposals: NMS in each class, the best of all."""
+        c = self.config
+        boxes, scores, labels = self.scored(logits, offsets, proposals, image_sizes)
         index, count = F.nms(
             boxes,
             scores,

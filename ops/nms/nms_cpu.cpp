@@ -5,6 +5,7 @@
 // The vector test multiplies instead of dividing. It tells apart "surely above the threshold",
 // "surely not" and the rare cases between, which the quotient decides exactly, one by one.
 #include <limits>
+#include <optional>
 
 #include "mb/kernel.h"
 #include "mb/sort_keys.h"
@@ -131,9 +132,10 @@ struct Nms {
   char* memory;
   std::size_t own_bytes;
 
-  // How far torchvision moves a class from the one before; 0: classes are compared instead.
-  float spacing(std::int64_t n, const std::uint64_t* keys, std::int64_t total) const {
-    if (!shifts || total > kMostShifted) return 0.f;
+  // How far torchvision moves a class from the one before, where it does not compare classes.
+  std::optional<float> spacing(std::int64_t n, const std::uint64_t* keys,
+                               std::int64_t total) const {
+    if (!shifts || total > kMostShifted) return std::nullopt;
     float largest = -std::numeric_limits<float>::infinity();
     for (std::int64_t k = 0; k < total; ++k) {
       const float* at = boxes + 4 * (n * size + index_of(keys[k]));
@@ -142,10 +144,10 @@ struct Nms {
     return largest + 1.f;
   }
 
-  Box box(std::int64_t n, std::int64_t i, float apart) const {
-    if (apart == 0.f) return read_box(boxes + 4 * n * size, classes + n * size, i, 0.f);
+  Box box(std::int64_t n, std::int64_t i, std::optional<float> apart) const {
+    if (!apart) return read_box(boxes + 4 * n * size, classes + n * size, i, 0.f);
     const float* at = boxes + 4 * (n * size + i);
-    const float by = float(double(classes[n * size + i]) * double(apart));  // rounded, not fused
+    const float by = float(double(classes[n * size + i]) * double(*apart));  // rounded, not fused
     return box_of(at[0] + by, at[1] + by, at[2] + by, at[3] + by, 0);
   }
 
@@ -164,7 +166,7 @@ struct Nms {
   void image(std::int64_t n) const {
     auto* keys = reinterpret_cast<std::uint64_t*>(memory + std::size_t(n) * own_bytes);
     const std::int64_t total = candidates(n, keys);
-    const float apart = spacing(n, keys, total);
+    const std::optional<float> apart = spacing(n, keys, total);
     const std::uint64_t* sorted = sort_keys(keys, keys + size, total);
     Suppression kept{threshold, rows, reinterpret_cast<Box*>(keys + 2 * size)};
     std::int32_t* to = indices + n * rows;
