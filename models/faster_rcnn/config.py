@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal
 
 from megbrain_py.models.faster_rcnn.roi_heads import RoIHeadsConfig
 from megbrain_py.models.mask import MaskGeneratorConfig, MaskHeadConfig
@@ -13,7 +14,7 @@ from megbrain_py.models.rpn import RPNConfig
 
 @dataclass(frozen=True)
 class FasterRCNNConfig:
-    """A detector; printing it shows every choice.
+    """A detector; printing it shows every choice under its key of the command line.
 
     num_classes: kinds of objects, without the background. backbone: a name of models/resnet.
     norm: "batch" (trained) or "frozen". anchor_sizes: one a pyramid level, pixels: four for P2..P5,
@@ -47,6 +48,18 @@ class FasterRCNNConfig:
             raise ValueError(
                 f"anchor_sizes must have 4 sizes (P2..P5) or 5 (with P6), has {self.anchor_sizes}"
             )
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self, ""))
+
+
+def _lines(config: Any, within: str) -> Iterator[str]:
+    for one in fields(config):
+        value = getattr(config, one.name)
+        if is_dataclass(value):
+            yield from _lines(value, f"{within}{one.name}.")
+        else:
+            yield f"{within}{one.name} = {value!r}"
 
 
 PRESETS = {

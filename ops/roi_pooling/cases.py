@@ -81,13 +81,17 @@ def _general(
 
 
 # Outside, beside, over the whole map, far larger, half outside, inside one cell, on whole pixels.
-_PLACED: list[list[float]] = [[-90, -90, -40, -40], [64.5, 3, 70, 30], [0, 0, 64, 64], [-500, -500, 600, 600],
-           [28, 28, 64.5, 70], [-9, 10, 7, 21], [21.1, 9.2, 22.9, 11.4], [8, 12, 24, 28],
-           [-4e6, -3e6, 5e6, 6e6], [17.25, 3, 17.26, 60]]  # fmt: skip
+_PLACED: list[list[float]] = [
+    [-90, -90, -40, -40], [64.5, 3, 70, 30], [0, 0, 64, 64], [-500, -500, 600, 600],
+    [28, 28, 64.5, 70], [-9, 10, 7, 21], [21.1, 9.2, 22.9, 11.4], [8, 12, 24, 28],
+    [-4e6, -3e6, 5e6, 6e6], [17.25, 3, 17.26, 60],
+]  # fmt: skip
 _NAN, _INF = np.nan, np.inf
-_BROKEN: list[list[float]] = [[4, 4, 4, 4], [30, 30, 10, 10], [10, 30, 30, 10], [12, 4, 12, 40], [_NAN, 0, 9, 9],
-           [0, 0, 9, _NAN], [_NAN, _NAN, _NAN, _NAN], [0, 0, _INF, 9], [-_INF, 0, _INF, 9],
-           [_INF, _INF, _INF, _INF], [0, 0, 3e38, 3e38]]  # fmt: skip
+_BROKEN: list[list[float]] = [
+    [4, 4, 4, 4], [30, 30, 10, 10], [10, 30, 30, 10], [12, 4, 12, 40], [_NAN, 0, 9, 9],
+    [0, 0, 9, _NAN], [_NAN, _NAN, _NAN, _NAN], [0, 0, _INF, 9], [-_INF, 0, _INF, 9],
+    [_INF, _INF, _INF, _INF], [0, 0, 3e38, 3e38],
+]  # fmt: skip
 
 
 def _strange(listed: list[list[float]]) -> dict[str, Array]:
@@ -192,8 +196,10 @@ def _windows(
     return {"grid": filled, "boxes": rois, "count": np.array(count, np.int32)}
 
 
-_IN_WINDOWS: list[list[float]] = [[1.3, 0.2, 14.8, 11.9], [0, 0, 16, 16], [-3, 4.4, 9, 30], [5.2, 5.3, 5.6, 5.9],
-               [2, 3, 12, 13], [-40, -40, 50, 50], [20, 3, 30, 9], [7.5, 1, 8, 15]]  # fmt: skip
+_IN_WINDOWS: list[list[float]] = [
+    [1.3, 0.2, 14.8, 11.9], [0, 0, 16, 16], [-3, 4.4, 9, 30], [5.2, 5.3, 5.6, 5.9],
+    [2, 3, 12, 13], [-40, -40, 50, 50], [20, 3, 30, 9], [7.5, 1, 8, 15],
+]  # fmt: skip
 CASES += [
     *_general("prroi", F.prroi_pool, moves=True),
     _placed("prroi", F.prroi_pool, moves=True),
@@ -279,9 +285,8 @@ def _benchmarks(
 
 def _equal_boxes(box: list[float]) -> Callable[[], dict[str, Array]]:
     """64 times one box, on a map of an image of 512 pixels."""
-    return lambda: {
-        **_inputs(1, 64, 256, [(128, 128)], [64]), "rois": np.tile(np.array(box, np.float32), (1, 64, 1)),
-    }  # fmt: skip
+    rois = np.tile(np.array(box, np.float32), (1, 64, 1))
+    return lambda: {**_inputs(1, 64, 256, [(128, 128)], [64]), "rois": rois}
 
 
 # No box costs more than the first.

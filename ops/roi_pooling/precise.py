@@ -74,7 +74,7 @@ class PrroiPoolBackward(LinearAdjoint, Integrals, kernel="prroi_pool_backward"):
     forward = PrroiPool
 
     def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
-        return RoiPooling.grad(self, node, *dy)  # none: that for the boxes is not written
+        return RoiPooling.grad(self, node, *dy)  # refuses: it would need one for the boxes
 
 
 PrroiPool.adjoint = PrroiPoolBackward
