@@ -42,7 +42,9 @@ def _baseline(config: FasterRCNNConfig) -> dict[str, np.ndarray]:
     return recipe.recipe_weights(shapes)
 
 
-@pytest.mark.parametrize(("context", "pooling"), zip(CONTEXTS, POOLINGS, strict=True), ids=str)
+@pytest.mark.parametrize(
+    ("context", "pooling"), list(zip(CONTEXTS, POOLINGS, strict=True)), ids=str
+)
 def test_switched_on_in_a_trained_detector_it_changes_nothing(
     context: ContextConfig, pooling: Any
 ) -> None:

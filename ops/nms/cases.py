@@ -119,8 +119,8 @@ CASES = [
     Case("shifted_negative", _nms(100, class_switch="torchvision"),
          {**_inputs(1, 150), "boxes": boxes(1, 150) - 400, "classes": _CLASSES[:1]}, grad=()),
     Case("shifted_by_nothing", _nms(2, class_switch="torchvision"),  # largest coordinate + 1 is 0
-         {"boxes": np.tile(np.float32([-9, -9, -1, -1]), (1, 2, 1)), "scores": normal(1, 2),
-          "classes": np.int32([[1, 2]])}, grad=()),
+         {"boxes": np.tile(np.array([-9, -9, -1, -1], np.float32), (1, 2, 1)),
+          "scores": normal(1, 2), "classes": np.array([[1, 2]], np.int32)}, grad=()),
     Case("shifted_no_boxes", _nms(5, class_switch="torchvision"), _inputs(2, 0), grad=()),
     Case("soft_linear", _soft(), _fractions(2, 150), grad=()),
     Case("soft_gaussian", _soft(150, "gaussian"), _fractions(2, 150), grad=()),
