@@ -157,6 +157,9 @@ class _Zeros:
     def random(self, shape: tuple[int, ...], dtype: type = np.float64) -> Array:
         return np.broadcast_to(np.dtype(dtype).type(0), shape)
 
+    def normal(self, mean: float, deviation: float, shape: tuple[int, ...]) -> Array:
+        return np.broadcast_to(np.float64(mean), shape)
+
     def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> Array:
         return np.broadcast_to(np.float64(low), shape)
 
