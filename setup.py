@@ -121,7 +121,11 @@ setup(
         "megbrain_py.include.mb": "engine/include/mb",
     },
     # Headers, those of the rooms too: operators outside of the tree are compiled against them.
-    package_data={"megbrain_py": ["py.typed", "_engine.pyi"], "": ["*.h"]},
+    package_data={
+        "megbrain_py": ["py.typed", "_engine.pyi"],
+        "megbrain_py.viz": ["*.html"],
+        "": ["*.h"],
+    },
     ext_modules=[Extension("megbrain_py._engine", sources=[])],
     cmdclass={"build_ext": CMakeBuild},
     zip_safe=False,

@@ -3,7 +3,7 @@
 demo: trains and scores the digit scenes. bccd: trains on blood cells (MB_TEST_DATA must point to
 the data sets). nuclei, fruits_nuts: masks of both kinds, likewise. kills: a training killed (-9)
 at random moments, ten without a number; each must resume to equal bits. mutations: damaged
-checkpoints and annotation files, 10,000 of each, and edited plans.
+checkpoints, weights (.pth, safetensors) and annotation files, 10,000 of each, and edited plans.
 """
 
 from __future__ import annotations

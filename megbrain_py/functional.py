@@ -65,6 +65,8 @@ from megbrain_py.ops.movement import swap_axes as swap_axes
 from megbrain_py.ops.movement import tile as tile
 from megbrain_py.ops.movement import transpose as transpose
 from megbrain_py.ops.nms import nms as nms
+from megbrain_py.ops.nms import soft_nms as soft_nms
+from megbrain_py.ops.nms import vote_boxes as vote_boxes
 from megbrain_py.ops.pool import adaptive_avg_pool2d as adaptive_avg_pool2d
 from megbrain_py.ops.pool import avg_pool2d as avg_pool2d
 from megbrain_py.ops.pool import global_avg_pool2d as global_avg_pool2d

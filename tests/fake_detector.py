@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,14 +13,26 @@ from megbrain_py.parameter import Parameter
 
 
 @dataclass(frozen=True)
+class RoI:
+    """What merging reads."""
+
+    score: float = 0.05
+    nms_iou: float = 0.5
+    min_size: float = 1e-2
+    detections: int = 2
+
+
+@dataclass(frozen=True)
 class Config:
     """The fields that a training sets."""
 
     num_classes: int = 1
     anchor_sizes: tuple[float, ...] = (8.0, 16.0)
     canonical_scale: float = 64.0
+    fit_anchors: bool = True
     width: int = 4
     score: float = 0.9
+    roi: RoI = field(default_factory=RoI)
 
 
 PRESETS = {"laptop": Config()}
@@ -50,3 +62,7 @@ class FasterRCNN(nn.Module):
             "labels": constant(np.ones((count, 2), np.int32)),
             "count": constant(np.ones(count, np.int32)),
         }
+
+    def scored_boxes(self, images: Var, image_sizes: Var, most: int) -> dict[str, Var]:
+        found = self.detect(images, image_sizes)
+        return {name: found[name] for name in ("boxes", "scores", "labels")}

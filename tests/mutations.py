@@ -1,4 +1,4 @@
-"""Damages checkpoints and annotation files at random: each must load, or be refused by DataError.
+"""Damages checkpoints, weights and annotations at random: each must load, or end in a DataError.
 
     python tests/mutations.py FOLDER COUNT [SEED]
 
@@ -25,11 +25,13 @@ from typing import Any
 
 import data_files
 import numpy as np
+import weights_files
 
 from megbrain_py.data import Loader, check_data, decode_mask, read_coco
 from megbrain_py.errors import DataError
 from megbrain_py.training import checkpoint
 from megbrain_py.training.checkpoint import Checkpoint
+from megbrain_py.weights import read_weights, write_weights
 
 MOST_SECONDS = 20  # of the processor for one file; usual are milliseconds
 MOST_MEMORY = 3 << 30  # bytes of address space beyond what Python and its libraries take
@@ -148,6 +150,80 @@ def try_checkpoint(path: Path, data: bytes, rng: Random) -> str:
     return "loaded"
 
 
+STORAGES = ("FloatStorage", "HalfStorage", "LongStorage", "BoolStorage")
+WEIGHTS_COUNTS = (6, 12, 3, 24)
+WEIGHTS_MEMBERS = {f"data/{k}": bytes(range(24)) for k in range(len(STORAGES))}
+
+
+def weights_pickle() -> bytes:
+    """A state dict of several types, transposed and shared, inside another dictionary."""
+    kinds = [
+        weights_files.storage(kind, str(key), count)
+        for key, (kind, count) in enumerate(zip(STORAGES, WEIGHTS_COUNTS, strict=True))
+    ]
+    items = {
+        "a.weight": weights_files.tensor(of=kinds[0]),
+        "a.transposed": weights_files.tensor((3, 2), (1, 3), of=kinds[0]),
+        "a.half": weights_files.tensor((2, 2), (6, 2), 3, of=kinds[1]),
+        "count": weights_files.tensor((), (), 2, of=kinds[2]),
+        "mask": weights_files.tensor((24,), (1,), of=kinds[3]),
+    }
+    inner = weights_files.state(items, weights_files.ORDERED_DICT)[2:-1]
+    return weights_files.state({"model": inner, "epoch": weights_files.whole(3)})
+
+
+def try_weights(path: Path, data: bytes, rng: Random) -> str:
+    """Read damaged weights; where they are read though no checksum was renewed, they are equal."""
+    renewed = rng.random() < 0.6
+    if renewed:  # of the pickle: what a writer with bad intent does
+        pickled = damaged_bytes(weights_pickle(), rng)
+        data = weights_files.archive(pickled, WEIGHTS_MEMBERS)
+    path.write_bytes(data if renewed else damaged_bytes(data, rng))
+    try:
+        found = read_weights(path)
+        copies = {name: np.array(array) for name, array in found.arrays.items()}
+    except DataError as error:
+        assert str(path) in str(error), f"the file is not named: {error}"
+        return "refused"
+    if not renewed:
+        path.write_bytes(weights_files.archive(weights_pickle(), WEIGHTS_MEMBERS))
+        whole = read_weights(path).arrays
+        assert set(whole) == set(copies), "other arrays were loaded"
+        assert all(np.array_equal(whole[n], copies[n]) for n in whole), "an array has changed"
+    return "loaded"
+
+
+def try_older_weights(path: Path, data: bytes, rng: Random) -> str:
+    """The same in the format before zip, which has no checksum: any arrays may come out."""
+    path.write_bytes(damaged_bytes(data, rng))
+    try:
+        found = read_weights(path)
+    except DataError as error:
+        assert str(path) in str(error), f"the file is not named: {error}"
+        return "refused"
+    for array in found.arrays.values():
+        np.array(array)
+    return "loaded"
+
+
+def try_safetensors(path: Path, data: bytes, rng: Random) -> str:
+    """Read a damaged safetensors file, which has no checksum: any arrays may come out."""
+    (length,) = struct.unpack("<Q", data[:8])
+    if rng.random() < 0.5:
+        data = damaged_bytes(data, rng)
+    else:
+        encoded = damaged_json(json.loads(data[8 : 8 + length]), rng)
+        data = struct.pack("<Q", len(encoded)) + encoded + data[8 + length :]
+    path.write_bytes(data)
+    try:
+        found = read_weights(path)
+    except DataError as error:
+        assert str(path) in str(error), f"the file is not named: {error}"
+        return "refused"
+    assert found.nbytes <= len(data), "more arrays than bytes"
+    return "loaded"
+
+
 def try_annotations(path: Path, data: bytes, rng: Random) -> str:
     """Read damaged annotations as a training does; look them over as check-data does."""
     intact = json.loads(data)
@@ -179,9 +255,19 @@ def main(folder: Path, count: int, seed: int = 0) -> int:
     content["annotations"][4]["segmentation"] = [[1, 1, 20, 1, 20, 20.5]]
     annotations = data_files.write(folder, content, pictures=False)
     state = checkpoint.save(made(), folder)
+    weights, plain = folder / "weights.pth", folder / "plain.safetensors"
+    weights.write_bytes(weights_files.archive(weights_pickle(), WEIGHTS_MEMBERS))
+    older = folder / "older.pth"
+    storages = {str(k): (count, bytes(range(24))) for k, count in enumerate(WEIGHTS_COUNTS)}
+    older.write_bytes(weights_files.before_zip(weights_pickle(), storages))
+    read_weights(older)
+    write_weights(plain, read_weights(weights).arrays)
     read_coco(annotations)  # intact, it is read
     kinds: dict[str, tuple[Callable[[Path, bytes, Random], str], Path]] = {
         "checkpoint": (try_checkpoint, state),
+        "weights": (try_weights, weights),
+        "older weights": (try_older_weights, older),
+        "safetensors": (try_safetensors, plain),
         "annotation": (try_annotations, annotations),
     }
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -96,8 +96,13 @@ def test_train_eval_predict(
     assert "resuming after step 6 of 9" in capsys.readouterr().out
 
     found = tmp_path / "found.json"
-    assert main(["eval", str(run), "-o", str(found), "--batch", "4"]) == 0
+    looked = tmp_path / "looked"
+    words = ["--batch", "4", "--pictures", str(looked), "--score", "0.3"]
+    assert main(["eval", str(run), "-o", str(found), *words]) == 0
     assert "bbox AP " in capsys.readouterr().out
+    drawn = {"classes.png", "confusion.png", "detections.png"}
+    assert drawn == {p.name for p in looked.iterdir()}
+    assert drawn <= {p.name for p in run.iterdir()}
     results = json.loads(found.read_text())
     assert len(results) == 6
     assert {r["category_id"] for r in results} == {7}

@@ -282,7 +282,7 @@ def test_signatures_are_few_and_known_without_reading(tmp_path: Path) -> None:
     assert sum(signatures.values()) == 3 * loader.steps_per_epoch
     assert len(signatures) <= sum(len(group.sizes) for group in loader.groups)
     text = loader.describe()
-    assert text.startswith(f"13 pictures, {loader.steps_per_epoch} steps of 2 an epoch")
+    assert text.startswith(f"13 pictures, {loader.steps_per_epoch} batches of 2 an epoch")
 
 
 def test_ground_truth_rows(tmp_path: Path) -> None:

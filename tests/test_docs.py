@@ -31,8 +31,9 @@ def test_training_page_names_real_settings() -> None:
     settings_file = re.search(r"```toml\n(.*?)```", _text("training.md"), re.DOTALL)
     assert settings_file is not None
     known = set(settings.all_keys(TrainConfig))
-    keys = set(re.findall(r"`((?:data|optimizer)\.\w+)", _text("training.md")))
-    assert keys and keys <= known
+    for page in ("training.md", "training_methods.md"):
+        keys = set(re.findall(r"`((?:data|optimizer)\.\w+|model\.freeze_at)", _text(page)))
+        assert keys and keys <= known
     section = ""
     for line in settings_file[1].splitlines():
         section = f"{line.strip('[]')}." if line.startswith("[") else section

@@ -17,6 +17,7 @@ from megbrain_py.data import (
     Loader,
     Resize,
     evaluate,
+    match_table,
     read_coco,
     run_lengths,
     write_results,
@@ -236,14 +237,42 @@ def test_official_numbers(tmp_path: Path, kind: Any) -> None:
     assert ours.numbers == pytest.approx(expected["pycocotools"], abs=1e-4)
 
 
+def has_detections_on_crowds(truth: Path, results: Path) -> bool:
+    """Does a detection of a crowd's class have its middle in the crowd's box?"""
+    document = json.loads(truth.read_text())
+    crowds = [a for a in document["annotations"] if a["iscrowd"]]
+    for result in json.loads(results.read_text()):
+        x, y, w, h = result["bbox"]
+        for crowd in crowds:
+            left, top, width, height = crowd["bbox"]
+            same = all(crowd[key] == result[key] for key in ("image_id", "category_id"))
+            if same and 0 <= x + w / 2 - left <= width and 0 <= y + h / 2 - top <= height:
+                return True
+    return False
+
+
+def has_ties_across_pictures(results: Path) -> bool:
+    """Do two detections of a class have one score, so that their order must be the official one?"""
+    found = [(r["category_id"], r["score"]) for r in json.loads(results.read_text())]
+    return len(set(found)) < len(found)
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_real_detectors_output(tmp_path: Path, split: str) -> None:
     folder = data_files.real("pretrained_small")
     expected = json.loads((folder / "FastestDet_dets_expected.json").read_text())[split]
     truth = folder.parent / "coco_mini" / "annotations" / f"instances_{split}.json"
     results = folder / f"FastestDet_dets_coco_mini_{split}.json"
+    assert has_detections_on_crowds(truth, results)
+    assert has_ties_across_pictures(results)
     score = evaluate(truth, results)
     assert score.numbers == pytest.approx(expected["pycocotools"], abs=1e-12)
+    for name, value in expected["pycocotools_AP_per_class"].items():
+        assert score.ap_per_class[name] == pytest.approx(value, abs=1e-12)
+    table = match_table(truth, results)
+    ones = table.figures(np.ones((1, len(table.image_ids))))
+    numbers = {name: float(ones[name][0]) for name in NUMBERS}
+    assert numbers == pytest.approx(expected["pycocotools"], abs=1e-12)
     # its boxes reach over the borders; the writer cuts them there, so compare with cut ones
     cut = json.loads(results.read_text())
     images = read_coco(truth).by_image_id

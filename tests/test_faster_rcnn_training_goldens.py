@@ -172,5 +172,6 @@ def test_gradients(golden: Goldens, step: dict[str, Array]) -> None:
     keys = [key.removesuffix("/samples") for key in golden if key.startswith(GRADIENTS)]
     keys = [key for key in keys if not key.endswith("/stats")]
     errors = {key: summary_error(golden, key, step[key]) for key in keys}
-    assert len(errors) == 10 + 16 + 6 + 8  # body, pyramid, proposals, heads
+    assert len(errors) == 53 + 16 + 6 + 8  # body, pyramid, proposals, heads: every parameter
+    assert {f"{GRADIENTS}{name}" for name in detector().named_parameters()} == set(errors)
     assert max(errors.values()) <= GRADIENT_BAR, max(errors, key=errors.__getitem__)

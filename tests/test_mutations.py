@@ -1,4 +1,4 @@
-"""Damaged checkpoints and annotation files, a few; `make bars BARS_ARGS=mutations` tries many."""
+"""Damaged checkpoints, weights and annotations, a few; `make bars BARS_ARGS=mutations`: many."""
 
 from __future__ import annotations
 
@@ -18,4 +18,7 @@ def test_damaged_files_load_or_are_refused(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "200 checkpoint files" in done.stdout
+    assert "200 weights files" in done.stdout
+    assert "200 older weights files" in done.stdout
+    assert "200 safetensors files" in done.stdout
     assert "200 annotation files" in done.stdout

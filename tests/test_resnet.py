@@ -102,7 +102,7 @@ def test_frozen_norms_and_frozen_parts() -> None:
     net = resnet("laptop", rng=0, classes=0, norm="frozen")
     assert not any("bn" in n for n in net.named_parameters())
     total = len(net.parameters())
-    net.freeze(2)
+    net.freeze_at(2)
     names = list(net.named_parameters())
     assert not any(n.startswith(("conv1", "layer1")) for n in names)
     assert len(names) == total - 3

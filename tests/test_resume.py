@@ -53,9 +53,9 @@ def check_equal(folder: Path, whole: tuple[Checkpoint, list[dict[str, object]]])
     expected, lines = whole
     found, found_lines = finish(folder)
     assert found.step == expected.step == STEPS
-    for section in ("model", "optimizer"):
+    for section in ("model", "optimizer", "average"):
         old, new = getattr(expected, section), getattr(found, section)
-        assert set(old) == set(new)
+        assert old and set(old) == set(new)
         for name in old:
             assert old[name].tobytes() == new[name].tobytes(), name
     assert found_lines == lines
@@ -66,7 +66,7 @@ def check_equal(folder: Path, whole: tuple[Checkpoint, list[dict[str, object]]])
 @pytest.mark.parametrize(
     ("place", "count"),
     [
-        ("step", CHECKPOINT_EVERY - 2),  # before the first checkpoint
+        ("step", 2 * CHECKPOINT_EVERY - 3),  # before the first checkpoint, half way in a step
         ("half", 2),  # the first file written so is the configuration
         ("half", 4),
         ("before_rename", 3),

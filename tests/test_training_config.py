@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from megbrain_py.errors import DataError
-from megbrain_py.training import settings
+from megbrain_py.training import policy, settings
 from megbrain_py.training.config import TrainConfig
 
 
@@ -61,7 +61,7 @@ def test_options_of_options(tmp_path: Path) -> None:
         ),
         ("data.trian=3", "did you mean data.train"),
         ("workers=3", "did you mean data.workers?"),
-        ("zzzz=3", "; there are: batch_size, checkpoint_every, data.brightness"),
+        ("zzzz=3", "; there are: accumulate, batch_size, best_by, checkpoint_every"),
         ("batch_size", "config: expected key=value, found 'batch_size'"),
         ("batch_size=many", "config: batch_size expects a whole number, found 'many'"),
         ("batch_size=2.5", "config: batch_size expects a whole number, found 2.5"),
@@ -100,16 +100,33 @@ def test_refuses_files(tmp_path: Path) -> None:
 
 def test_rate_is_scaled_to_the_batch() -> None:
     config = read("batch_size=4", "optimizer.rate=0.08")
-    assert config.scaled_rate == 0.02
-    assert "0.08 for 16 pictures x 4/16 = 0.02 a step (linear scaling" in config.rate_text()
+    assert policy.scaled_rate(config) == 0.02
+    text = policy.describe(config, 100)
+    assert "0.08 for 16 pictures x 4/16 = 0.02 a step (linear scaling" in text
 
 
 def test_steps() -> None:
-    assert read("epochs=2", "batch_size=4").total_steps(10) == 5
-    assert read("epochs=2", "steps=7").total_steps(10) == 7
-    assert read("epochs=0").total_steps(10) == 1
+    def steps(*overrides: str) -> int:
+        return policy.total_steps(read(*overrides), 10)
+
+    assert steps("epochs=2", "batch_size=4") == 5
+    assert steps("epochs=2", "batch_size=2", "accumulate=2") == 5
+    assert steps("epochs=2", "steps=7") == 7
+    assert steps("epochs=0.001") == 1
+    assert steps() == 55 and steps("optimizer.schedule=long") == 90
 
 
 def test_every_setting_is_explained() -> None:
     for line in settings.to_toml(TrainConfig()).splitlines():
         assert "#" in line or line.startswith("[") or not line, line
+
+
+def test_settings_that_contradict_each_other() -> None:
+    with pytest.raises(DataError, match=r"give data\.short_sides or data\.scale_jitter"):
+        read("data.short_sides=64,96", "data.scale_jitter=0.5,1")
+    with pytest.raises(DataError, match="best_by=val_loss expects val_loss_images of at least 1"):
+        read("best_by=val_loss", "val_loss_images=0")
+    with pytest.raises(DataError, match="patience expects eval_every of at least 1, found 0"):
+        read("patience=3")
+    with pytest.raises(DataError, match=r"best_by expects one of AP, AP50, .*, found 'mAP'"):
+        read("best_by=mAP")

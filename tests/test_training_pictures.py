@@ -66,9 +66,33 @@ def test_any_boxes_can_be_drawn() -> None:
     boxes[0] = [5, 5, 5, 5]
     labels = rng.integers(1, 40, 300).tolist()
     names = [f"class {n} with a long name ü" for n in range(40)]
-    assert draw_objects(pixels, boxes, labels, names, rng.random(300).tolist()).size == (600, 300)
-    assert draw_objects(pixels, boxes, labels, names).size == (600, 300)
+    for scores in (rng.random(300).tolist(), None):
+        width, height = draw_objects(pixels, boxes, labels, names, scores).size
+        assert width == 600 and 300 < height < 330  # a line below: tags were left out
     assert draw_objects(pixels, np.zeros((0, 4)), [], names).size == (600, 300)
+
+
+def test_many_small_objects_are_enlarged_and_counted() -> None:
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 480, (60, 2))
+    boxes = np.hstack([corners, corners + 9])
+    pixels = np.zeros((500, 500, 3), np.uint8)
+    few = draw_objects(pixels, boxes[:5], [1] * 5, ["cell"], [0.5] * 5)
+    assert few.size == (500, 500)
+    many = draw_objects(pixels, boxes, [1] * 60, ["cell"], [0.5] * 60)
+    assert many.width == 2000 and 2000 < many.height < 2040
+    below = np.asarray(many)[2000:]
+    assert (below == np.array(colour_of(1))).all(axis=2).any()  # the legend's square
+    thick, thin = (
+        int((np.asarray(draw_objects(pixels, [box], [1], ["a"]))[250] > 0).any(axis=1).sum())
+        for box in ([50, 50, 450, 450], [245, 235, 265, 265])
+    )
+    assert thin == 2 and thick == 2  # the picture's own width bounds both
+    large = np.zeros((1600, 1600, 3), np.uint8)
+    found = np.asarray(draw_objects(large, [[200, 200, 1400, 1400]], [1], ["a"]))
+    assert (found[800] > 0).any(axis=1).sum() == 2 * 4
+    found = np.asarray(draw_objects(large, [[800, 790, 820, 810]], [1], ["a"]))
+    assert (found[800] > 0).any(axis=1).sum() == 2
 
 
 def test_contact_sheet(tmp_path: Path) -> None:

@@ -126,6 +126,19 @@ def test_resume_tells_changes_and_refuses_to_start_over(tmp_path: Path) -> None:
     assert len(read_log(tmp_path / "run" / "log.jsonl")) == 3  # nothing was lost
 
 
+def test_settings_younger_than_a_checkpoint_are_no_change(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "run", "ema=0.5")
+    Trainer(config, parts_of(config, 2), quiet()).run()
+    path = checkpoint.path_of(tmp_path / "run" / "checkpoints", 2)
+    state = checkpoint.load(path)
+    older = {k: v for k, v in state.config.items() if k not in ("accumulate", "ema")}
+    checkpoint.write(replace(state, config=older), path)
+    trainer = Trainer(config, parts_of(config, 3), quiet())
+    trainer.run(resume=True)
+    changes = [line for line in said(trainer).splitlines() if "changed since" in line]
+    assert changes == ["changed since the checkpoint: ema = 0.0 -> 0.5"]
+
+
 def test_non_finite_loss_stops_and_names_it(tmp_path: Path) -> None:
     config = config_of(tmp_path / "run", "checkpoint_every=2")
     parts = parts_of(config, 10)
@@ -274,3 +287,25 @@ def test_bar_runs(capsys: pytest.CaptureFixture[str]) -> None:
     bar.message("[not markup]")
     bar.close()
     assert "[not markup]" in capsys.readouterr().out
+
+
+def test_the_resumed_run_under_checks_names_the_operator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the message of the guard says to do, done."""
+    config = config_of(tmp_path / "run", "checkpoint_every=2")
+
+    def exploding(start: int, stop: int) -> Any:
+        for step in range(start, stop):
+            batch = batch_of(3, step)
+            if step == 5:
+                batch["images"] *= np.float32(1e30)  # its square is infinite
+            yield batch
+
+    with pytest.raises(EngineError) as caught:
+        Trainer(config, parts_of(config, 10, batches=exploding), quiet()).run()
+    advice = f"MB_CHECK=1 megbrain train --resume {tmp_path / 'run'}"
+    assert advice in str(caught.value)
+    monkeypatch.setenv("MB_CHECK", "1")
+    with pytest.raises(EngineError, match=r"^check: .* mul at .*training_fakes\.py:\d+, made"):
+        Trainer(config, parts_of(config, 10, batches=exploding), quiet()).run(resume=True)

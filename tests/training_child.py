@@ -1,8 +1,9 @@
 """A small training as a program of its own, which can kill itself (-9) at a chosen place.
 
 usage: training_child.py FOLDER [PLACE COUNT]
-PLACE: "step" (before that step's update), "half" (while the COUNTth checkpoint is half written),
-"before_rename", "after_rename" (of the COUNTth checkpoint), "log" (in the COUNTth log line).
+PLACE: "step" (before that batch is given, two of which make a step), "half" (while the COUNTth
+checkpoint is half written), "before_rename", "after_rename" (of the COUNTth checkpoint), "log" (in
+the COUNTth log line).
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from megbrain_py.training.trainer import Trainer
 
 STEPS = 40
 CHECKPOINT_EVERY = 6
-SECONDS = 0.01  # a step takes at least so long, so that kills at random times meet different steps
+FEATURES = ("accumulate=2", "ema=0.95", "optimizer.clip_norm=0.5", "optimizer.clip_value=0.2")
+SECONDS = (
+    0.005  # a batch takes at least so long, so that kills at random times meet different steps
+)
 
 
 def die() -> NoReturn:
@@ -86,7 +90,7 @@ def arm(place: str, count: int) -> None:
 
 def main() -> None:
     folder, place, count = [*sys.argv[1:], "", "0"][:3]
-    config = config_of(folder, f"checkpoint_every={CHECKPOINT_EVERY}", "keep=2")
+    config = config_of(folder, f"checkpoint_every={CHECKPOINT_EVERY}", "keep=2", *FEATURES)
 
     def batches(start: int, stop: int) -> Iterator[Batch]:
         for step in range(start, stop):

@@ -14,7 +14,7 @@ from megbrain_py.graph import Var
 from megbrain_py.parameter import Parameter
 from megbrain_py.training import settings
 from megbrain_py.training.config import TrainConfig
-from megbrain_py.training.trainer import Parts
+from megbrain_py.training.parts import Parts
 
 Batch = dict[str, np.ndarray]
 

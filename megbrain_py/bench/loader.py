@@ -67,7 +67,7 @@ def loader_share(
         model = make_model(preset, {}, inputs.CLASSES, seed=0)
         step = TrainStep(model, optim.SGD(model.parameters(), momentum=0.9, weight_decay=1e-4))
         ready = loader.batch(0)
-        step(ready, 0, 0, 0.001)
+        step([ready], 0, 0, 0.001)
         done = [0]
 
         def loaded() -> None:
@@ -88,4 +88,4 @@ def loader_share(
 
 
 def _use(step: TrainStep, batch: Any) -> None:
-    step(batch, 0, 0, 0.001)
+    step([batch], 0, 0, 0.001)

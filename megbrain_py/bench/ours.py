@@ -58,14 +58,14 @@ def detector(built: Built, batch: int, size: int, boxes: int, preset: str = "r50
     start = time.perf_counter()
     sgd = optim.SGD(model.parameters(), momentum=MOMENTUM, weight_decay=DECAY)
     step = TrainStep(model, sgd)
-    step(fed, 0, 0, RATE)
+    step([fed], 0, 0, RATE)
     compiled = time.perf_counter()  # and made the first step
-    step(fed, 0, 0, RATE)
+    step([fed], 0, 0, RATE)
     facts = {
         "compile_seconds": (compiled - start) - (time.perf_counter() - compiled),
         "planned_bytes": step.peak_bytes,
     }
-    return lambda: step(fed, 0, 0, RATE), facts
+    return lambda: step([fed], 0, 0, RATE), facts
 
 
 def detect(built: Built, size: int, preset: str = "r50_fpn") -> Workload:

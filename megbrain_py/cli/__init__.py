@@ -1,1 +1,1 @@
-"""The command line: train, eval, predict, check-data, info, test-op, build-op, new-op, bench."""
+"""The command line `megbrain`: one file for each command, or for a few of a kind."""

@@ -1,19 +1,57 @@
-"""`megbrain info` and `megbrain check-data`: look at this machine, a checkpoint, a data set."""
+"""`megbrain info` and `megbrain check-data`: look at this machine, at weights, at a data set."""
 
 from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from megbrain_py.dtypes import Array
+    from megbrain_py.training.checkpoint import Checkpoint
 
 
 def info(file: str | None) -> int:
-    """Print versions and the instruction set in use, or what a checkpoint holds."""
-    rows = _checkpoint(Path(file)) if file is not None else _machine()
+    """Print versions and the instruction set in use, or what a file of weights holds."""
+    if file is None:
+        _print_table(_machine())
+    elif _is_ours(Path(file)):
+        path, found = _checkpoint(Path(file))
+        _print_table(_facts(path, found))
+        _print_arrays({name: (a, a.dtype.name, a.nbytes) for name, a in found.model.items()})
+    else:
+        from megbrain_py.weights import read_weights
+
+        opened = read_weights(file)
+        rows = [
+            ("file", f"{file} ({Path(file).stat().st_size:,} bytes)"),
+            ("format", opened.format),
+        ]
+        _print_table([*rows, *opened.others.items()])
+        _print_arrays({n: (t.array, t.dtype, t.nbytes) for n, t in opened.tensors.items()})
+    return 0
+
+
+def _print_table(rows: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")
-    return 0
+
+
+def _print_arrays(arrays: Mapping[str, tuple[Array, str, int]]) -> None:
+    """A line for each array: name, element type, shape, bytes; then the sums."""
+    rows = [
+        (name, dtype, "x".join(map(str, array.shape)) or "scalar", f"{nbytes:,}")
+        for name, (array, dtype, nbytes) in arrays.items()
+    ]
+    name, dtype, shape, size = (max((len(row[k]) for row in rows), default=0) for k in range(4))
+    for row in rows:
+        print(f"{row[0]:<{name}}  {row[1]:<{dtype}}  {row[2]:>{shape}}  {row[3]:>{size}}")
+    numbers = sum(array.size for array, _, _ in arrays.values())
+    total = sum(nbytes for _, _, nbytes in arrays.values())
+    print(f"{len(rows)} arrays, {numbers:,} numbers, {total:,} bytes")
 
 
 def _machine() -> list[tuple[str, str]]:
@@ -48,10 +86,28 @@ _ISA = {
 }
 
 
-def _checkpoint(path: Path) -> list[tuple[str, str]]:
+def _is_ours(path: Path) -> bool:
+    """A run's folder or configuration, or a checkpoint? What does not exist is taken for one."""
+    from safetensors import SafetensorError, safe_open
+
+    from megbrain_py.training.checkpoint import FORMAT
+
+    if not path.is_file() or path.suffix == ".toml":
+        return True
+    try:
+        with safe_open(str(path), framework="numpy") as opened:
+            return (opened.metadata() or {}).get("format") == FORMAT
+    except (SafetensorError, OSError):
+        return False
+
+
+def _checkpoint(path: Path) -> tuple[Path, Checkpoint]:
     from megbrain_py.training.runs import find_checkpoint
 
-    path, found = find_checkpoint(path)
+    return find_checkpoint(path)
+
+
+def _facts(path: Path, found: Checkpoint) -> list[tuple[str, str]]:
     arrays = [*found.model.values(), *found.optimizer.values()]
     weights = sum(array.size for array in found.model.values())
     rows = [

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
 from megbrain_py.cli.bench import add_bench
+from megbrain_py.cli.compare import add_compare
+from megbrain_py.cli.detect import add_test_time
 from megbrain_py.errors import MegBrainError
 
 USER_ERROR = 2  # exit code of anything that the person who typed can put right
@@ -22,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
             from megbrain_py.training.settings import nearest
 
             name = message.split("invalid choice: ", 1)[1].split(" (", 1)[0].strip("'\"")
-            message = f"no command {name}{nearest(name, _COMMANDS)}"
+            message = f"no command {name}{nearest(name, _RUNS)}"
         self.print_usage(sys.stderr)
         self.exit(USER_ERROR, f"{self.prog}: {message}\n")
 
@@ -32,6 +35,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
 
+    _add_training(commands)
+    _add_detection(commands)
+    add_compare(commands)
+    _add_looking(commands)
+    _add_operators(commands)
+    add_bench(commands)
+    return parser
+
+
+def _add_training(commands: Any) -> None:
     train = commands.add_parser("train", help="train a detector on COCO-format data")
     train.add_argument(
         "settings", nargs="*", metavar="CONFIG.toml | key=value",
@@ -43,8 +56,14 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     train.add_argument("--show-config", action="store_true", help="print all settings and stop")
 
+
+def _add_detection(commands: Any) -> None:
     evaluate = commands.add_parser("eval", help="COCO figures of a trained detector")
-    _add_model(evaluate)
+    evaluate.add_argument(
+        "model", nargs="+", metavar="RUN",
+        help="a run's folder, its configuration, or a checkpoint; several answer together",
+    )  # fmt: skip
+    _add_checkpoint(evaluate)
     evaluate.add_argument(
         "--data", metavar="ANN.json", help="annotations; default: the run's data.val"
     )
@@ -52,22 +71,49 @@ def _parser() -> argparse.ArgumentParser:
         "--images", metavar="DIR", help="pictures; default: beside the annotations"
     )
     evaluate.add_argument("-o", "--output", metavar="FILE.json", help="also write all detections")
+    evaluate.add_argument(
+        "--pictures", metavar="DIR", help="also write classes.png, confusion.png, detections.png"
+    )
+    evaluate.add_argument(
+        "--score", type=float, default=0.5, help="least score of the pictures' detections"
+    )
     evaluate.add_argument("--batch", type=int, default=4, help="pictures at a time")
+    add_test_time(evaluate)
 
     predict = commands.add_parser("predict", help="draw the objects of pictures, write COCO JSON")
-    _add_model(predict)
-    predict.add_argument("pictures", nargs="+", metavar="file|folder", help="pictures to look at")
+    predict.add_argument(
+        "words", nargs="+", metavar="RUN file|folder",
+        help="a run as for eval, or several; then pictures to look at",
+    )  # fmt: skip
+    _add_checkpoint(predict)
     predict.add_argument("-o", "--output", default="predictions", metavar="DIR", help="where to")
     predict.add_argument("--score", type=float, default=0.5, help="least score that is drawn")
+    add_test_time(predict)
 
+
+def _add_looking(commands: Any) -> None:
     check = commands.add_parser("check-data", help="find mistakes in a COCO-format data set")
     check.add_argument("annotations", metavar="ANN.json")
     check.add_argument("images", nargs="?", metavar="DIR", help="default: beside the annotations")
     check.add_argument("--examples", type=int, default=3, help="shown of each kind")
 
-    info = commands.add_parser("info", help="versions and processor; contents of a checkpoint")
-    info.add_argument("file", nargs="?", metavar="FILE", help="a checkpoint, or a run's folder")
+    look = commands.add_parser("browse", help="a page with a data set's pictures and objects")
+    look.add_argument("annotations", metavar="ANN.json")
+    look.add_argument("images", nargs="?", metavar="DIR", help="default: beside the annotations")
+    look.add_argument("-o", "--output", default="browse", metavar="DIR", help="where to")
 
+    info = commands.add_parser("info", help="versions and processor; contents of a weights file")
+    info.add_argument(
+        "file", nargs="?", metavar="FILE", help="a run's folder, checkpoint, .pth or safetensors"
+    )
+
+    export = commands.add_parser("export", help="write a detector's weights for torchvision")
+    export.add_argument("model", metavar="RUN", help="a run's folder or a checkpoint")
+    _add_checkpoint(export)
+    export.add_argument("file", metavar="FILE", help="to write: .pth or .safetensors")
+
+
+def _add_operators(commands: Any) -> None:
     test = commands.add_parser("test-op", help="run an operator's cases on this machine")
     test.add_argument(
         "name", nargs="+", metavar="NAME|FOLDER",
@@ -79,65 +125,33 @@ def _parser() -> argparse.ArgumentParser:
 
     new = commands.add_parser("new-op", help="write a small operator to start from, in a folder")
     new.add_argument("folder", metavar="FOLDER", help="new; its name is the operator's")
-    add_bench(commands)
-    return parser
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model", metavar="RUN", help="a run's folder, its configuration, or a checkpoint"
-    )
+def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", choices=("best", "latest"), default="best", help="which one of a run"
     )
 
 
-_COMMANDS = (
-    "train", "eval", "predict", "check-data", "info", "test-op", "build-op", "new-op", "bench",
-)  # fmt: skip
+def _module(name: str) -> Any:
+    """A module of the commands: imported when its command runs, so that --help is quick."""
+    return importlib.import_module(f"megbrain_py.cli.{name}")
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    command = arguments.command
-    if command == "train":
-        from megbrain_py.cli.train import train
-
-        return train(arguments.settings, arguments.resume, show=arguments.show_config)
-    if command == "eval":
-        from megbrain_py.cli.detect import evaluate
-
-        return evaluate(arguments)
-    if command == "predict":
-        from megbrain_py.cli.detect import predict
-
-        return predict(arguments)
-    if command == "check-data":
-        from megbrain_py.cli.look import check_data
-
-        return check_data(arguments.annotations, arguments.images, arguments.examples)
-    if command == "info":
-        from megbrain_py.cli.look import info
-
-        return info(arguments.file)
-    if command == "bench":
-        from megbrain_py.cli.bench import bench
-
-        return bench(arguments)
-    return _run_on_operators(arguments)
-
-
-def _run_on_operators(arguments: argparse.Namespace) -> int:
-    if arguments.command == "build-op":
-        from megbrain_py.cli.own_op import build_op
-
-        return build_op(arguments.folder)
-    if arguments.command == "new-op":
-        from megbrain_py.cli.own_op import new_op
-
-        return new_op(arguments.folder)
-    from megbrain_py.cli.test_op import test_op
-
-    return test_op(arguments.name)
+_RUNS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "train": lambda a: _module("train").train(a.settings, a.resume, show=a.show_config),
+    "eval": lambda a: _module("detect").evaluate(a),
+    "predict": lambda a: _module("detect").predict(a),
+    "compare": lambda a: _module("compare").compare(a),
+    "check-data": lambda a: _module("look").check_data(a.annotations, a.images, a.examples),
+    "browse": lambda a: _module("browse").browse(a.annotations, a.images, a.output),
+    "info": lambda a: _module("look").info(a.file),
+    "export": lambda a: _module("export").export(a.model, a.checkpoint, a.file),
+    "test-op": lambda a: _module("test_op").test_op(a.name),
+    "build-op": lambda a: _module("own_op").build_op(a.folder),
+    "new-op": lambda a: _module("own_op").new_op(a.folder),
+    "bench": lambda a: _module("bench").bench(a),
+}
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -148,7 +162,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(words)
     try:
-        return _run(arguments)
+        return _RUNS[arguments.command](arguments)
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to flush to
         return 0

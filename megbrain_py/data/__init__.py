@@ -1,5 +1,9 @@
 """Data sets in COCO format: reading, checking, loading and scoring."""
 
+from megbrain_py.data.bootstrap import Difference as Difference
+from megbrain_py.data.bootstrap import MatchTable as MatchTable
+from megbrain_py.data.bootstrap import differences as differences
+from megbrain_py.data.bootstrap import match_table as match_table
 from megbrain_py.data.check import CheckReport as CheckReport
 from megbrain_py.data.check import Finding as Finding
 from megbrain_py.data.check import check_data as check_data
@@ -23,5 +27,7 @@ from megbrain_py.data.images import read_image as read_image
 from megbrain_py.data.loader import Batches as Batches
 from megbrain_py.data.loader import Loader as Loader
 from megbrain_py.data.loader import Signature as Signature
+from megbrain_py.data.samplers import class_aware as class_aware
+from megbrain_py.data.samplers import repeat_factors as repeat_factors
 from megbrain_py.data.transforms import Augmentation as Augmentation
 from megbrain_py.data.transforms import Resize as Resize

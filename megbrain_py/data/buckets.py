@@ -70,9 +70,9 @@ def group_images(
 ) -> tuple[Group, ...]:
     """Sort pictures into at most `most_groups` groups of like shape at the largest shorter side.
 
-    A group has one padded size (height and width are multiples of `multiple`), or up to
-    `most_scales` of them when several shorter sides may be drawn. The choice depends on the
-    annotations only.
+    A group has one padded size (height and width are multiples of `multiple`), or when several
+    shorter sides may be drawn up to `most_scales` of them, one for each side if these are no more.
+    The choice depends on the annotations only.
     """
     largest = max(short_sides)
     rounded = [_round_up(resize.size(im.height, im.width, largest), multiple) for im in images]
@@ -80,8 +80,10 @@ def group_images(
     members: dict[Size, list[int]] = {}
     for index, size in enumerate(rounded):
         members.setdefault(became[size], []).append(index)
-    steps = np.linspace(min(short_sides), largest, min(most_scales, len(set(short_sides))) + 1)[1:]
-    scales = sorted({max(s for s in short_sides if s <= step + 1e-9) for step in steps} | {largest})
+    scales = sorted(set(short_sides))
+    if len(scales) > most_scales:
+        steps = np.linspace(scales[0], largest, most_scales + 1)[1:]
+        scales = sorted({max(s for s in scales if s <= step + 1e-9) for step in steps} | {largest})
     groups = []
     for envelope, indices in sorted(members.items()):
         shapes = {(images[i].height, images[i].width) for i in indices}

@@ -264,6 +264,27 @@ def evaluate(
     classes. DataError for detections of unknown pictures or classes, and for masks where an
     annotation has none.
     """
+    scorer, categories = matched(
+        annotation_file, results, kind, image_ids=image_ids, category_ids=category_ids
+    )
+    with contextlib.redirect_stdout(io.StringIO()):
+        scorer.accumulate()
+        scorer.summarize()
+    return _summary(kind, scorer, categories)
+
+
+def matched(
+    annotation_file: str | Path,
+    results: str | Path | Sequence[Result],
+    kind: Kind = "bbox",
+    *,
+    image_ids: Sequence[int] | None = None,
+    category_ids: Sequence[int] | None = None,
+) -> tuple[Any, list[dict[str, Any]]]:
+    """pycocotools' COCOeval after its matching of each picture, and the categories it scores.
+
+    Arguments and errors as of `evaluate`.
+    """
     import pycocotools.coco
     import pycocotools.cocoeval
 
@@ -297,9 +318,15 @@ def evaluate(
             categories = [by_id[key] for key in category_ids]
             scorer.params.catIds = list(category_ids)
         scorer.evaluate()
-        scorer.accumulate()
-        scorer.summarize()
-    return _summary(kind, scorer, categories)
+    return scorer, categories
+
+
+def names_of(categories: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Class names; equal ones are told apart by their ids."""
+    names = [str(category["name"]) for category in categories]
+    if len(set(names)) < len(names):
+        return [f"{category['name']} (id {category['id']})" for category in categories]
+    return names
 
 
 def _summary(kind: Kind, scorer: Any, categories: list[dict[str, Any]]) -> Evaluation:
@@ -312,9 +339,7 @@ def _summary(kind: Kind, scorer: Any, categories: list[dict[str, Any]]) -> Evalu
 
     # [IoU threshold, recall, class, area range (0: all), detections (2: 100)]
     precision = scorer.eval["precision"][:, :, :, 0, 2]
-    names = [str(category["name"]) for category in categories]
-    if len(set(names)) < len(names):
-        names = [f"{category['name']} (id {category['id']})" for category in categories]
+    names = names_of(categories)
     return Evaluation(
         kind,
         {name: number(value) for name, value in zip(NUMBERS, scorer.stats, strict=True)},

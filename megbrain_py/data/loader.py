@@ -17,6 +17,7 @@ import numpy.typing as npt
 from megbrain_py.data import masks as masks_of
 from megbrain_py.data.buckets import Group, group_images
 from megbrain_py.data.coco import CocoDataset
+from megbrain_py.data.samplers import Repeats, copies, rounded
 from megbrain_py.data.transforms import (
     MEAN,
     STD,
@@ -29,6 +30,7 @@ from megbrain_py.data.transforms import (
     jitter_colours,
     load_resized,
     normalise_into,
+    side_of_batch,
     training_boxes,
     training_objects,
 )
@@ -97,8 +99,9 @@ class Loader:
 
     Training (`shuffle=True`): the order comes from (seed, epoch), augmentation from (seed, epoch,
     image id); each epoch has `steps_per_epoch` full batches, and the rest of each group waits for
-    another epoch. Otherwise every picture comes once and the last batch of a group is filled with
-    blank pictures of image id -1, or left short with `fill=False`.
+    another epoch. `repeats` (data/samplers.py) says how often an epoch takes each picture of the
+    data set, on average; by default once. Without shuffling every picture comes once and the last
+    batch of a group is filled with blank pictures of image id -1, or left short with `fill=False`.
 
     With `masks=True` (every object needs a segmentation) also `masks` uint8[N,P] and `mask_places`
     int32[N,G,5] as F.mask_targets takes them: each mask is cropped to its own pixels, and P is
@@ -117,6 +120,7 @@ class Loader:
         resize: Resize | None = None,
         augmentation: Augmentation | None = None,
         shuffle: bool = True,
+        repeats: Repeats | None = None,
         fill: bool = True,
         skip_empty: bool = False,
         masks: bool = False,
@@ -155,10 +159,22 @@ class Loader:
             sides,
             multiple=multiple,
             most_groups=most_groups,
+            most_scales=len(sides) if augmentation and augmentation.per_batch else 3,
         )
+        self._repeats = repeats
         self.groups = tuple(Group(tuple(used[i] for i in g.images), g.sizes) for g in groups)
         self._epoch_batches = lru_cache(maxsize=4)(self._order)
+        self._epoch_copies = lru_cache(maxsize=4)(self._copies)
         self.steps_per_epoch = len(self._epoch_batches(0))
+        if not self.steps_per_epoch:
+            raise DataError(f"{dataset.annotation_file}: no picture is ever drawn")
+
+    @property
+    def images_per_epoch(self) -> int:
+        """Pictures that a pass over the data means, repeated ones counted again."""
+        if self._repeats is None:
+            return sum(len(group.images) for group in self.groups)
+        return max(1, round(sum(float(self._repeats[i]) for g in self.groups for i in g.images)))
 
     def _order(self, epoch: int) -> tuple[tuple[int, tuple[int, ...]], ...]:
         """The batches of an epoch: (group, indices of the pictures)."""
@@ -171,11 +187,23 @@ class Loader:
         rng = generator(self.seed, epoch)
         batches = []
         for g, group in enumerate(self.groups):
-            order = self._completed(group, np.argsort(rng.random(len(group.images)), kind="stable"))
+            members = np.arange(len(group.images))
+            if self._repeats is not None:
+                members = rounded(self._repeats[list(group.images)], rng)
+                if not members.size:
+                    continue
+            shuffled = members[np.argsort(rng.random(len(members)), kind="stable")]
+            order = self._completed(group, shuffled)
             for start in range(0, len(order) - self.batch_size + 1, self.batch_size):
                 batches.append((g, order[start : start + self.batch_size]))
         mixed = np.argsort(rng.random(len(batches)), kind="stable")
         return tuple(batches[i] for i in mixed)
+
+    def _copies(self, epoch: int) -> tuple[tuple[int, ...], ...]:
+        """How often each picture of each batch came in this epoch before."""
+        batches = [indices for _, indices in self._epoch_batches(epoch)]
+        found = iter(copies([i for indices in batches for i in indices]))
+        return tuple(tuple(next(found) for _ in indices) for indices in batches)
 
     def _completed(self, group: Group, order: npt.NDArray[np.intp]) -> tuple[int, ...]:
         """The pictures of a group in this order; fewer than a batch are filled up.
@@ -207,10 +235,16 @@ class Loader:
             raise DataError(f"loader: step {step} is negative")
         epoch, within = divmod(step, self.steps_per_epoch)
         g, indices = self._epoch_batches(epoch if self.shuffle else 0)[within]
+        side = side_of_batch(self.resize, self.augmentation, self.seed, epoch, within)
+        repeated = self._repeats is not None
+        earlier = self._epoch_copies(epoch)[within] if repeated else (0,) * len(indices)
         draws = tuple(
-            draw(self.dataset.images[i], self.resize, self.augmentation, self.seed, epoch)
-            for i in indices
-        )
+            draw(
+                self.dataset.images[i], self.resize, self.augmentation, self.seed, epoch,
+                copy=copy, short_side=side,
+            )
+            for i, copy in zip(indices, earlier, strict=True)
+        )  # fmt: skip
         size = self.groups[g].fit(max(d.height for d in draws), max(d.width for d in draws))
         most = min(max(self._counts[i] for i in indices), ROWS[-1])
         rows = next(rows for rows in ROWS if rows >= most)
@@ -238,11 +272,13 @@ class Loader:
         """Lines that say what is loaded and how many signatures the first epoch needs."""
         images = sum(len(group.images) for group in self.groups)
         signatures = self.signatures().most_common()
+        again = "" if self._repeats is None else f" drawn {self.images_per_epoch} times"
+        batches = f"{self.steps_per_epoch} batches of {self.batch_size}"
         lines = [
-            f"{images} pictures, {self.steps_per_epoch} steps of {self.batch_size} an epoch, "
+            f"{images} pictures{again}, {batches} an epoch, "
             f"{len(signatures)} input signature{'s' if len(signatures) > 1 else ''}:"
         ]
-        lines += [f"  {signature} ({count} steps)" for signature, count in signatures]
+        lines += [f"  {signature} ({count} batches)" for signature, count in signatures]
         if self.overfull_images:
             lines.append(
                 f"  {len(self.overfull_images)} pictures have more than {ROWS[-1]} objects, "

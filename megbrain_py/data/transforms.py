@@ -57,8 +57,9 @@ class Augmentation:
     """What is drawn anew for each picture in each epoch.
 
     flip: probability of a horizontal flip. short_sides: the shorter side is one of these instead
-    of Resize.short_side (each equally likely). short_side_range: or any whole number from..to.
-    brightness, contrast, saturation: a factor in [1 - value, 1 + value] each.
+    of Resize.short_side (each equally likely), for each picture, or with `per_batch` the same for
+    all of a batch. short_side_range: or any whole number from..to. brightness, contrast,
+    saturation: a factor in [1 - value, 1 + value] each.
     """
 
     flip: float = 0.5
@@ -67,6 +68,7 @@ class Augmentation:
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
+    per_batch: bool = False
 
     def __post_init__(self) -> None:
         for name in ("flip", "brightness", "contrast", "saturation"):
@@ -110,17 +112,25 @@ def generator(seed: int, *key: int) -> np.random.Generator:
 
 
 def draw(
-    image: ImageEntry, resize: Resize, augmentation: Augmentation | None, seed: int, epoch: int
+    image: ImageEntry,
+    resize: Resize,
+    augmentation: Augmentation | None,
+    seed: int,
+    epoch: int,
+    *,
+    copy: int = 0,
+    short_side: int | None = None,
 ) -> Draw:
-    """What happens to a picture in an epoch: a function of (seed, epoch, image id) only.
+    """What happens to a picture in an epoch: a function of (seed, epoch, image id, copy) only.
 
     The same numbers are used up whatever is switched on, so one setting never changes another's.
+    copy: 1, 2, ... when the epoch takes the picture again. short_side: drawn for the whole batch.
     """
     if augmentation is None:
         return Draw(*resize.size(image.height, image.width))
-    u = generator(seed, epoch, image.id).random(5)
+    u = generator(seed, epoch, image.id, *([copy] if copy else [])).random(5)
     sides = augmentation.possible_short_sides(resize.short_side)
-    side = sides[int(u[0] * len(sides))]
+    side = sides[int(u[0] * len(sides))] if short_side is None else short_side
 
     def factor(uniform: float, spread: float) -> float:
         return 1.0 + spread * (2.0 * uniform - 1.0)
@@ -132,6 +142,16 @@ def draw(
         contrast=factor(u[3], augmentation.contrast),
         saturation=factor(u[4], augmentation.saturation),
     )
+
+
+def side_of_batch(
+    resize: Resize, augmentation: Augmentation | None, seed: int, epoch: int, number: int
+) -> int | None:
+    """The shorter side of all pictures of an epoch's batch; None where each draws its own."""
+    if augmentation is None or not augmentation.per_batch:
+        return None
+    sides = augmentation.possible_short_sides(resize.short_side)
+    return sides[int(generator(seed, epoch, number, -1).random() * len(sides))]
 
 
 def bilinear(pixels: Pixels, height: int, width: int) -> Floats:

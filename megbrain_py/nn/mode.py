@@ -16,10 +16,12 @@ class TrainMode:
     """One training graph under construction.
 
     updates: new values of running statistics. key: int64[n] for operators that draw, or None.
+    momentum: of all running statistics, instead of the layers' own.
     """
 
     key: Var | None = None
     updates: dict[Parameter, Var] = field(default_factory=dict)
+    momentum: float | None = None
     _salts: int = 0
 
     def next_salt(self) -> int:
@@ -37,14 +39,17 @@ def current_mode() -> TrainMode | None:
 
 
 @contextmanager
-def train_mode(key: Var | None = None) -> Iterator[dict[Parameter, Var]]:
+def train_mode(
+    key: Var | None = None, *, momentum: float | None = None
+) -> Iterator[dict[Parameter, Var]]:
     """`with train_mode() as updates:` modules build their training behaviour.
 
     Batch norms use the batch's moments and put their new running statistics into `updates`, to be
     passed on to `compile`. `key` (int64[batch] or int64[1], see random.keys) is what dropout draws
-    from; without it a dropout of p > 0 raises GraphError.
+    from; without it a dropout of p > 0 raises GraphError. `momentum` stands for the layers' own:
+    with 1 the new statistics are the batch's moments alone.
     """
-    mode = TrainMode(key)
+    mode = TrainMode(key, momentum=momentum)
     token = _mode.set(mode)
     try:
         yield mode.updates

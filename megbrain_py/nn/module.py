@@ -23,6 +23,8 @@ class Module:
     `layer1.0.conv1.weight`. A parameter carries its full name, so that errors and plans show it.
     """
 
+    frozen = False  # see `freeze`
+
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         for inner, parameter in _parameters_in(value, name):
@@ -71,6 +73,12 @@ class Module:
             for name, value in vars(module).items():
                 if isinstance(value, Parameter) and not name.startswith("running_"):
                     value.trainable = trainable
+
+    def freeze(self) -> None:
+        """Freeze all weights, and with them the statistics of batch norms."""
+        self.requires_grad(False)
+        for module in self.modules():
+            module.frozen = True
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of all values by name, in definition order."""

@@ -17,7 +17,7 @@ class BatchNorm2d(Module):
     """Batch norm over all axes but 1; torch's meaning of momentum and of the running variance.
 
     While a training graph is built (`train_mode`) the batch's moments are used and the new running
-    statistics are recorded; otherwise the running statistics are used.
+    statistics are recorded; otherwise, and when it was frozen, the running statistics are used.
     """
 
     def __init__(self, channels: int, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
@@ -29,7 +29,7 @@ class BatchNorm2d(Module):
         self.eps = eps
 
     def forward(self, x: Var) -> Var:
-        mode = current_mode()
+        mode = None if self.frozen else current_mode()
         mean: Var = self.running_mean
         var: Var = self.running_var
         if mode is not None:  # a module used twice continues from its first update
@@ -42,7 +42,7 @@ class BatchNorm2d(Module):
             mean,
             var,
             training=mode is not None,
-            momentum=self.momentum,
+            momentum=self.momentum if mode is None or mode.momentum is None else mode.momentum,
             eps=self.eps,
         )
         if mode is not None:

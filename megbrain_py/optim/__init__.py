@@ -1,6 +1,7 @@
 """Optimisers as update graphs, learning-rate schedules, gradient clipping."""
 
 from megbrain_py.optim.clip import clip_by_global_norm as clip_by_global_norm
+from megbrain_py.optim.clip import clip_by_value as clip_by_value
 from megbrain_py.optim.clip import global_norm as global_norm
 from megbrain_py.optim.optimizers import SGD as SGD
 from megbrain_py.optim.optimizers import AdamW as AdamW

@@ -1,4 +1,4 @@
-"""Gradient clipping by the global norm, as graph."""
+"""Gradient clipping by the global norm and by value, as graph."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ def clip_by_global_norm(gradients: Sequence[Var], max_norm: Var | float) -> tupl
     norm = global_norm(gradients)
     factor = F.minimum(F.div(max_norm, norm + 1e-6), 1.0)
     return [gradient * factor for gradient in gradients], norm
+
+
+def clip_by_value(gradients: Sequence[Var], limit: float) -> list[Var]:
+    """Every element of the gradients held within -limit..limit. NaN stays NaN."""
+    return [F.clip(gradient, -limit, limit) for gradient in gradients]

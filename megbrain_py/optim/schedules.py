@@ -15,17 +15,25 @@ def constant(rate: float) -> Schedule:
     return lambda step: rate
 
 
-def multi_step(rate: float, milestones: Sequence[int], factor: float = 0.1) -> Schedule:
-    """`rate`, multiplied by `factor` at each milestone (a step's number).
+def multi_step(
+    rate: float, milestones: Sequence[int], factor: float | Sequence[float] = 0.1
+) -> Schedule:
+    """`rate`, multiplied by `factor` (or by one of several) at each milestone, a step's number.
 
     Rates are computed in decimal: 0.02 after two tenths is 0.0002, not 0.00020000000000000004.
     """
     if list(milestones) != sorted(set(milestones)):
         raise ValueError(f"multi_step: milestones must increase, are {list(milestones)}")
+    factors = [factor] * len(milestones) if isinstance(factor, (int, float)) else list(factor)
+    if len(factors) != len(milestones):
+        raise ValueError(f"multi_step: {len(milestones)} milestones, {len(factors)} factors")
 
     def schedule(step: int) -> float:
-        passed = sum(step >= milestone for milestone in milestones)
-        return float(Decimal(str(rate)) * Decimal(str(factor)) ** passed)
+        found = Decimal(str(rate))
+        for milestone, each in zip(milestones, factors, strict=True):
+            if step >= milestone:
+                found *= Decimal(str(each))
+        return float(found)
 
     return schedule
 

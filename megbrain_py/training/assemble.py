@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from megbrain_py import optim
 from megbrain_py.data import Augmentation, CocoDataset, Loader, Resize, read_coco
+from megbrain_py.data.samplers import SAMPLINGS
 from megbrain_py.errors import DataError
 from megbrain_py.training.anchors import anchor_sizes
 from megbrain_py.training.config import OptimizerConfig, TrainConfig
@@ -25,12 +26,14 @@ from megbrain_py.training.detector import (
     make_model,
     model_config,
 )
+from megbrain_py.training.parts import Parts
+from megbrain_py.training.pictures import draw_measured
+from megbrain_py.training.policy import describe, learning_rates, total_steps
 from megbrain_py.training.progress import Display
-from megbrain_py.training.runs import find_checkpoint, image_folder
+from megbrain_py.training.runs import image_folder
+from megbrain_py.training.start import freeze, load_weights
 from megbrain_py.training.step import Batch
-from megbrain_py.training.trainer import Parts, Trainer
-
-Report = Callable[[str], None]
+from megbrain_py.training.trainer import Trainer
 
 _ENLARGED = 2.0  # pictures are enlarged this much without a word
 
@@ -55,7 +58,8 @@ def train_loader(config: TrainConfig, dataset: CocoDataset, *, masks: bool = Fal
     augmentation = Augmentation(
         flip=data.flip,
         short_side_range=None if low == high else (low, high),
-        short_sides=(low,) if low == high else (),
+        short_sides=data.short_sides or ((low,) if low == high else ()),
+        per_batch=bool(data.short_sides),
         brightness=data.brightness,
         contrast=data.contrast,
         saturation=data.saturation,
@@ -64,8 +68,9 @@ def train_loader(config: TrainConfig, dataset: CocoDataset, *, masks: bool = Fal
         dataset,
         config.batch_size,
         seed=config.seed,
-        resize=Resize(data.short_side, data.long_side),
+        resize=Resize(data.short_side, data.long_side, data.resize),
         augmentation=augmentation,
+        repeats=SAMPLINGS[data.sampling](dataset, data.repeat_threshold),
         skip_empty=data.skip_empty,
         masks=masks,
         multiple=data.size_multiple,
@@ -74,46 +79,12 @@ def train_loader(config: TrainConfig, dataset: CocoDataset, *, masks: bool = Fal
     )
 
 
-def learning_rates(config: OptimizerConfig, rate: float, steps: int) -> optim.Schedule:
-    """The schedule: `rate` is that of a step; drops and warm-up are placed in `steps` steps."""
-    if config.schedule == "cosine":
-        schedule = optim.cosine(rate, steps)
-    elif config.schedule == "multistep":
-        milestones = sorted({max(1, round(share * steps)) for share in config.drops})
-        schedule = optim.multi_step(rate, milestones, config.drop_factor)
-    else:
-        schedule = optim.constant(rate)
-    rising = min(config.warmup_steps, steps // 5)
-    if not rising:
-        return schedule
-    kind: Any = config.warmup
-    return optim.warmup(schedule, rising, config.warmup_from, kind)
-
-
 def make_optimizer(config: OptimizerConfig, model: Any) -> optim.SGD | optim.AdamW:
     """The optimiser of a model's weights; biases and norms are not decayed."""
     groups = optim.decay_groups(model.parameters(), config.weight_decay)
     if config.name == "adamw":
         return optim.AdamW(groups)
     return optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov)
-
-
-def load_weights(model: Any, path: str, report: Report) -> None:
-    """Start from a checkpoint's, or any safetensors file's, weights that fit by name and shape."""
-    from megbrain_py import nn
-
-    if Path(path).is_dir() or Path(path).suffix != ".safetensors":
-        given = dict(find_checkpoint(path)[1].model)
-    else:
-        given = nn.load(path)
-        if any(name.startswith("model/") for name in given):
-            given = dict(find_checkpoint(path)[1].model)
-    own = model.named_state()
-    fitting = {n: v for n, v in given.items() if n in own and own[n].shape == v.shape}
-    if not fitting:
-        raise DataError(f"config: model.weights: nothing in {path} fits this model")
-    model.load_state_dict(fitting, strict=False)
-    report(f"weights: {len(fitting)} of {len(own)} arrays from {path}")
 
 
 def assemble(config: TrainConfig, show: Display) -> Trainer:
@@ -128,9 +99,13 @@ def assemble(config: TrainConfig, show: Display) -> Trainer:
         )
     options = _model_options(config, train)
     model = make_model(config.model.preset, options, len(train.class_names), config.seed)
+    if config.best_by.startswith("segm_") and not has_masks(model):
+        raise DataError(f"config: best_by={config.best_by} expects a model.mask, found none")
     loader = train_loader(config, train, masks=has_masks(model))
     if config.model.weights:
-        load_weights(model, config.model.weights, show.message)
+        load_weights(model, config.model.weights, config.model.leave_out, show.message)
+    if config.model.freeze_at:
+        freeze(model, config.model, show.message)
     parts = _parts(config, train, val, loader, model, options)
     weights = sum(p.value.size for p in model.parameters())
     classes = ", ".join(train.class_names[:10]) + (", ..." if len(train.class_names) > 10 else "")
@@ -149,8 +124,19 @@ def assemble(config: TrainConfig, show: Display) -> Trainer:
             f"warning: {needed} sizes of batch, but signatures={config.signatures} are kept: some "
             f"steps will be compiled again and again; signatures={needed} keeps all"
         )
-    show.message(f"{parts.steps} steps of {config.batch_size}; {config.rate_text()}")
+    show.message(f"{parts.steps} steps of {config.step_images} pictures{_several(config)}")
+    show.message(describe(config, parts.steps))
     return Trainer(config, parts, show)
+
+
+def _several(config: TrainConfig) -> str:
+    """What accumulation does to the losses, where there is any."""
+    if config.accumulate == 1:
+        return ""
+    return (
+        f" ({config.accumulate} batches of {config.batch_size}): gradients are the batches' mean; "
+        "losses are divided by each batch's own counts, norms use its own moments"
+    )
 
 
 def _model_options(config: TrainConfig, train: CocoDataset) -> dict[str, Any]:
@@ -165,7 +151,7 @@ def _model_options(config: TrainConfig, train: CocoDataset) -> dict[str, Any]:
             f"{len(train.class_names)} classes; data.classes names fewer"
         )
     preset = model_config(config.model.preset, options)
-    if "anchor_sizes" not in options:
+    if preset.fit_anchors and "anchor_sizes" not in options:
         resize = Resize(config.data.short_side, config.data.long_side)
         sizes = anchor_sizes(train, resize, len(preset.anchor_sizes))
         options["anchor_sizes"] = list(sizes)
@@ -184,9 +170,9 @@ def _parts(
     options: dict[str, Any],
 ) -> Parts:
     data = config.data
-    wanted = InputConfig(data.short_side, data.long_side, data.size_multiple)
-    images = sum(len(group.images) for group in loader.groups)
-    steps = config.total_steps(images)
+    wanted = InputConfig(data.short_side, data.long_side, data.size_multiple, data.resize)
+    images = loader.images_per_epoch
+    steps = total_steps(config, images)
     measuring: dict[str, Any] = {}
     if val is not None:
         val_loader = wanted.loader(val, config.batch_size, data.cache_mb, masks=has_masks(model))
@@ -196,7 +182,10 @@ def _parts(
             return full_batches(val_loader, config.val_loss_images)
 
         def evaluate() -> dict[str, Any]:
-            return figures(detect_all(detecting, val_loader, workers=data.workers))
+            found = detect_all(detecting, val_loader, workers=data.workers)
+            values = figures(found)
+            draw_measured(found, values, Path(config.output))
+            return values
 
         measuring["evaluate"] = evaluate
         if config.val_loss_images:
@@ -210,10 +199,10 @@ def _parts(
     return Parts(
         model=model,
         optimizer=make_optimizer(config.optimizer, model),
-        schedule=learning_rates(config.optimizer, config.scaled_rate, steps),
+        schedule=learning_rates(config, steps),
         batches=lambda start, stop: closing(loader.batches(start, stop, workers=data.workers)),
         steps=steps,
         extra=extra,
-        epoch_steps=images / config.batch_size,
+        epoch_steps=images / config.step_images,
         **measuring,
     )

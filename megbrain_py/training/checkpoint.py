@@ -15,11 +15,12 @@ import numpy as np
 from megbrain_py.dtypes import Array
 from megbrain_py.errors import DataError
 from megbrain_py.nn.serialize import write_atomically
+from megbrain_py.parameter import Parameter
 
 FORMAT = "megbrain_py.checkpoint"
 VERSION = 1
 _NAME = re.compile(r"step_(\d{8,})\.safetensors")
-_SECTIONS = ("model", "optimizer")
+_SECTIONS = ("model", "optimizer", "average")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Checkpoint:
     """The state of a training after `step` steps.
 
     model, optimizer: arrays by name. config: the run's settings as plain data. extra: what else
-    belongs to the run (class names, the best AP so far), plain data too.
+    belongs to the run (class names, the best AP so far), plain data too. average: the averaged
+    weights of a training that has them (`ema`), by the names of `model`.
     """
 
     step: int
@@ -36,6 +38,12 @@ class Checkpoint:
     model: Mapping[str, Array]
     optimizer: Mapping[str, Array] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    average: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> dict[str, Array]:
+        """What a detector made of this state uses: averages where there are any."""
+        return {**self.model, **self.average}
 
     def metadata(self) -> dict[str, Any]:
         """All but the arrays."""
@@ -103,7 +111,9 @@ def load(path: str | Path) -> Checkpoint:
         if section not in parts:
             raise DataError(f"checkpoint {path}: unknown section {section!r}")
         parts[section][rest] = array
-    return Checkpoint(step, seed, config, parts["model"], parts["optimizer"], extra)
+    return Checkpoint(
+        step, seed, config, parts["model"], parts["optimizer"], extra, parts["average"]
+    )
 
 
 def files(folder: Path) -> list[Path]:
@@ -174,3 +184,22 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Array]]:
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"checkpoint {path}: not a whole safetensors file: {error}") from None
     return text, arrays
+
+
+def load_state(own: Mapping[str, Parameter], given: Mapping[str, Array], what: str) -> None:
+    """Write arrays into the parameters of the same names; DataError unless all fit."""
+    missing = [name for name in own if name not in given]
+    unknown = [name for name in given if name not in own]
+    if missing or unknown:
+        first = f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
+        raise DataError(
+            f"{what}: does not fit the model: {first} "
+            f"({len(missing)} missing, {len(unknown)} unknown)"
+        )
+    for name, parameter in own.items():
+        if given[name].shape != parameter.shape:
+            raise DataError(
+                f"{what}: {name} has shape {given[name].shape}, the model's is {parameter.shape}"
+            )
+    for name, parameter in own.items():
+        parameter.set(given[name])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from megbrain_py.data.evaluation import NUMBERS
 from megbrain_py.errors import DataError
+
+BEST_BY = (*NUMBERS, "segm_AP", "segm_AP50", "val_loss")
 
 
 def setting(
@@ -37,14 +40,28 @@ class DataConfig:
     )
     short_side: int = setting(800, "pixels of a picture's shorter side", low=16)
     long_side: int = setting(1333, "most pixels of a picture's longer side", low=16)
+    resize: Literal["pillow", "torchvision"] = setting(
+        "pillow", "pillow averages when it shrinks; torchvision: exactly as its detectors do"
+    )
     scale_jitter: tuple[float, ...] = setting(
         (1.0, 1.0), "training: short_side is times a factor drawn between these", low=0.1
+    )
+    short_sides: tuple[int, ...] = setting(
+        (), "training: one of these is drawn for each batch, instead of scale_jitter", low=16
     )
     flip: float = setting(0.5, "training: probability that a picture is mirrored", low=0, high=1)
     brightness: float = setting(0.0, "training: times 1 -+ this much, drawn", low=0, high=1)
     contrast: float = setting(0.0, "training: times 1 -+ this much, drawn", low=0, high=1)
     saturation: float = setting(0.0, "training: times 1 -+ this much, drawn", low=0, high=1)
     skip_empty: bool = setting(False, "training: leave out pictures without objects")
+    sampling: str = setting(
+        "plain", "training: how often a picture comes",
+        choices=("plain", "repeat_factor", "class_aware"),
+    )  # fmt: skip
+    repeat_threshold: float = setting(
+        0.001, "repeat_factor: classes in a smaller share of the pictures come more often", low=0,
+        high=1,
+    )  # fmt: skip
     size_multiple: int = setting(
         32, "batches are padded to multiples of this many pixels; larger: fewer sizes", low=32
     )
@@ -58,7 +75,15 @@ class ModelConfig:
     """Which detector. Keys besides these are options of the preset's own configuration."""
 
     preset: str = setting("laptop", "a name that models/faster_rcnn knows")
-    weights: str = setting("", "checkpoint or safetensors file to start from; empty: from scratch")
+    weights: str = setting(
+        "", "run, checkpoint, .pth or safetensors file to start from; empty: from scratch"
+    )
+    leave_out: tuple[str, ...] = setting(
+        (), "parts, such as roi_heads.box_predictor, that do not take part in `weights`"
+    )
+    freeze_at: int = setting(
+        0, "parts of the backbone that stay as they are: 1 the stem, 2 also C2, ...; 0: none", low=0
+    )
     options: Mapping[str, Any] = setting({}, "options of the preset by name")
 
 
@@ -72,8 +97,9 @@ class OptimizerConfig:
     nesterov: bool = setting(False, "look ahead along the momentum (SGD)")
     weight_decay: float = setting(1e-4, "pull of the weights towards zero", low=0)
     schedule: str = setting(
-        "multistep", "how the rate falls", choices=("multistep", "cosine", "constant")
-    )
+        "multistep", "how the rate falls (normal, long: MegDet's)",
+        choices=("multistep", "normal", "long", "cosine", "constant"),
+    )  # fmt: skip
     drops: tuple[float, ...] = setting(
         (8 / 11, 10 / 11), "multistep: fractions of the training at which the rate drops", low=0,
         high=1,
@@ -82,7 +108,11 @@ class OptimizerConfig:
     warmup_steps: int = setting(500, "steps of rising rate; at most a fifth of all", low=0)
     warmup: str = setting("linear", "shape of the rise", choices=("linear", "exponential"))
     warmup_from: float = setting(0.01, "fraction of the rate at step 0", low=1e-6, high=1)
+    warmup_pictures: int = setting(
+        0, "the rise starts at the rate of so many pictures (MegDet: 16); 0: at warmup_from", low=0
+    )
     clip_norm: float = setting(0.0, "largest norm of all gradients together; 0: no limit", low=0)
+    clip_value: float = setting(0.0, "largest element of a gradient, cut first; 0: no limit", low=0)
 
 
 @dataclass(frozen=True)
@@ -91,16 +121,33 @@ class TrainConfig:
 
     output: str = setting("runs/train", "folder of the run")
     seed: int = setting(0, "decides initial weights, order, augmentation and sampling")
-    epochs: float = setting(11.0, "passes over the training pictures, when steps is 0", low=0)
+    epochs: float = setting(
+        0.0, "passes over the training pictures, when steps is 0; 0: 18 if long, else 11", low=0
+    )
     steps: int = setting(0, "steps in all; 0: as epochs says", low=0)
-    batch_size: int = setting(2, "pictures in a step", low=1)
+    batch_size: int = setting(2, "pictures that are computed together", low=1)
+    accumulate: int = setting(1, "batches whose gradients make one step", low=1)
+    ema: float = setting(
+        0.0,
+        "decay of the averaged weights that are measured and used; 0: none",
+        low=0,
+        high=0.999999,
+    )
+    precise_bn: int = setting(
+        0, "training pictures from which batch norms are computed anew to measure; 0: none", low=0
+    )
     checkpoint_every: int = setting(200, "steps between checkpoints", low=1)
     keep: int = setting(3, "checkpoints that are kept", low=1)
     eval_every: int = setting(0, "steps between measurings; 0: once at the end", low=0)
+    best_by: str = setting("AP", "figure by which best.safetensors is chosen", choices=BEST_BY)
+    patience: int = setting(
+        0, "measurings without a better best_by after which the training ends; 0: never", low=0
+    )
     val_loss_images: int = setting(
         200, "pictures over which the validation loss is taken; 0: none", low=0
     )
     log_every: int = setting(1, "steps between lines of the log", low=1)
+    tensorboard: bool = setting(False, "also write event files for TensorBoard")
     signatures: int = setting(
         16, "compiled step functions, one for each size of batch, that are kept", low=1
     )
@@ -123,21 +170,16 @@ class TrainConfig:
                 f"found {self.data.short_side}"
             )
 
+        if self.data.short_sides and self.data.scale_jitter != (1.0, 1.0):
+            raise DataError("config: give data.short_sides or data.scale_jitter, not both")
+        if self.patience and not self.eval_every:
+            raise DataError("config: patience expects eval_every of at least 1, found 0")
+        if self.best_by == "val_loss" and not self.val_loss_images:
+            raise DataError(
+                "config: best_by=val_loss expects val_loss_images of at least 1, found 0"
+            )
+
     @property
-    def scaled_rate(self) -> float:
-        """The learning rate of a step of `batch_size` pictures."""
-        return self.optimizer.rate * self.batch_size / 16
-
-    def rate_text(self) -> str:
-        """How the rate of a step comes about, for the person who starts the training."""
-        return (
-            f"learning rate {self.optimizer.rate:g} for 16 pictures x {self.batch_size}/16 = "
-            f"{self.scaled_rate:g} a step (linear scaling: one large step then changes the weights "
-            "with the variance of the small steps it replaces)"
-        )
-
-    def total_steps(self, images: int) -> int:
-        """Steps of the whole training over a data set of this many pictures."""
-        if self.steps:
-            return self.steps
-        return max(1, round(self.epochs * images / self.batch_size))
+    def step_images(self) -> int:
+        """Pictures that make one step of the optimiser."""
+        return self.batch_size * self.accumulate

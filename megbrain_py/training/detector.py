@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from megbrain_py import nn
 from megbrain_py.compiler import SpecializedFunction
-from megbrain_py.data import Batches, CocoDataset, Detections, Kind, Loader, Resize
+from megbrain_py.data import Augmentation, Batches, CocoDataset, Detections, Kind, Loader, Resize
 from megbrain_py.dtypes import Array
 from megbrain_py.errors import DataError
 from megbrain_py.graph import Var
 from megbrain_py.training import settings
-from megbrain_py.training.checkpoint import Checkpoint
+from megbrain_py.training.checkpoint import Checkpoint, load_state
 from megbrain_py.training.runs import find_checkpoint
-from megbrain_py.training.trainer import load_state
 
 
 @dataclass(frozen=True)
@@ -28,15 +27,26 @@ class InputConfig:
     short_side: int
     long_side: int
     multiple: int = 32
+    method: Literal["pillow", "torchvision"] = "pillow"
 
     def loader(
-        self, dataset: CocoDataset, batch: int, cache_mb: int = 0, *, masks: bool = False
+        self,
+        dataset: CocoDataset,
+        batch: int,
+        cache_mb: int = 0,
+        *,
+        masks: bool = False,
+        flip: bool = False,
     ) -> Loader:
-        """Every picture once, in groups of like shape; the last batches filled with blanks."""
+        """Every picture once, in groups of like shape; the last batches filled with blanks.
+
+        masks: true masks too; flip: all pictures mirrored.
+        """
         return Loader(
             dataset,
             batch,
-            resize=Resize(self.short_side, self.long_side),
+            resize=Resize(self.short_side, self.long_side, self.method),
+            augmentation=Augmentation(flip=1.0) if flip else None,
             shuffle=False,
             masks=masks,
             multiple=self.multiple,
@@ -94,7 +104,7 @@ def load_trained(path: str | Path, which: str = "best") -> Trained:
         model = make_model(facts["preset"], facts["options"], len(classes), found.seed)
     except (KeyError, TypeError) as error:
         raise DataError(f"checkpoint {file}: does not describe a detector ({error!r})") from None
-    load_state(model.named_state(), found.model, f"checkpoint {file}")
+    load_state(model.named_state(), found.weights, f"checkpoint {file}")
     return Trained(model, classes, ids, wanted, found)
 
 
@@ -118,15 +128,15 @@ def detect_all(
     loader: Loader,
     *,
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Detections:
-    """Detections of every picture of a loader; `progress(done, all)` in batches."""
+    """Detections of every picture of a loader; `progress` is told of each batch's pictures."""
     found = Detections(loader.dataset)
     with loader.pass_over(workers=workers) as batches:
-        for done, batch in enumerate(batches, 1):
+        for batch in batches:
             found.add_batch(batch, detecting(batch))
             if progress is not None:
-                progress(done, loader.steps_per_epoch)
+                progress(int((batch["image_ids"] >= 0).sum()))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,11 +17,13 @@ class RunLog:
     """Appends one JSON object a line; each has `kind` and `step` (steps done so far).
 
     Kinds: "train" (losses, lr, rate in pictures/s, seconds), "val" (validation losses) and "eval"
-    (COCO figures). A line is handed to the system at once: a killed process loses none.
+    (COCO figures). A line is handed to the system at once: a killed process loses none. Each is
+    then told to `listeners`.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.listeners: list[Callable[[Line], None]] = []
         self._stream: IO[str] | None = None
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
@@ -32,6 +34,8 @@ class RunLog:
         line = {"kind": kind, "step": step, **values}
         self._stream.write(json.dumps(line, ensure_ascii=False) + "\n")
         self._stream.flush()
+        for listener in self.listeners:
+            listener(line)
 
     def close(self) -> None:
         """Close the file; the next write opens it again."""

@@ -154,6 +154,44 @@ class BarDisplay:
         self._progress.stop()
 
 
+class Passes:
+    """One line for work on many pictures: how many are done, rate, time left.
+
+    A terminal shows it all the time, other streams get a line every ten seconds.
+    """
+
+    def __init__(
+        self, pictures: int, stream: IO[str] | None = None, seconds: float = _PLAIN_SECONDS
+    ) -> None:
+        self.pictures, self.done = pictures, 0
+        self.stream = stream or sys.stderr
+        self.seconds = 0.0 if self.stream.isatty() else seconds
+        self._rate = Rate()
+        self._last = self._shown = time.monotonic()
+        self._width = 0
+
+    def add(self, pictures: int, what: str = "") -> None:
+        """So many pictures more are done; `what` says which part of the work this was."""
+        now = time.monotonic()
+        self._rate.add(pictures, now - self._last)
+        self._last = now
+        self.done += pictures
+        finished = self.done >= self.pictures
+        if now - self._shown < self.seconds and not finished:
+            return
+        self._shown = now
+        rate = self._rate.images_per_second
+        left = (self.pictures - self.done) / rate if rate else None
+        text = f"{self.done}/{self.pictures} pictures  {rate or 0:.1f} img/s  left {clock(left)}"
+        text += f"  {what}" if what else ""
+        if self.stream.isatty():
+            end = "\n" if finished else ""
+            print(f"\r{text:<{self._width}}", end=end, file=self.stream, flush=True)
+            self._width = len(text)
+        else:
+            print(text, file=self.stream, flush=True)
+
+
 def display() -> Display:
     """A bar when the output is a terminal, otherwise plain lines."""
     return BarDisplay() if sys.stdout.isatty() else PlainDisplay()

@@ -8,7 +8,7 @@ from megbrain_py.errors import DataError
 from megbrain_py.training import checkpoint, settings
 from megbrain_py.training.checkpoint import Checkpoint
 from megbrain_py.training.config import TrainConfig
-from megbrain_py.training.trainer import BEST_FILE, CHECKPOINTS
+from megbrain_py.training.trainer import BEST_FILE, CHECKPOINTS, CONFIG_FILE
 
 
 def find_checkpoint(path: str | Path, which: str = "best") -> tuple[Path, Checkpoint]:
@@ -33,6 +33,14 @@ def find_checkpoint(path: str | Path, which: str = "best") -> tuple[Path, Checkp
         )
         raise DataError(f"{path}: {what}")
     return checkpoint.path_of(folder, found.step), found
+
+
+def is_run(path: str | Path) -> bool:
+    """Does a path look like what `find_checkpoint` takes, and not like a picture?"""
+    path = Path(path)
+    if path.is_dir():
+        return any((path / name).exists() for name in (CONFIG_FILE, BEST_FILE, CHECKPOINTS))
+    return path.suffix in (".toml", ".safetensors")
 
 
 def image_folder(annotations: str | Path, given: str = "") -> Path:

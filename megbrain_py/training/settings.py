@@ -100,8 +100,14 @@ def _section(config: Any, prefix: str) -> list[str]:
             lines += [f"{key} = {_toml(item)}" for key, item in value.items()]
         else:
             line = f"{f.name} = {_toml(value)}"
-            lines.append(f"{line:<32} # {f.metadata.get('help', '')}".rstrip(" #"))
+            lines.append(f"{line:<32} # {_meaning(f.metadata)}".rstrip(" #"))
     return lines + later
+
+
+def _meaning(metadata: Mapping[str, Any]) -> str:
+    """What a setting is for, and the words it takes."""
+    choices = metadata.get("choices")
+    return str(metadata.get("help", "")) + (f": {', '.join(choices)}" if choices else "")
 
 
 def _toml(value: Any) -> str:

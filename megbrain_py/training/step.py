@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,11 +16,14 @@ from megbrain_py.autodiff import gradients
 from megbrain_py.compiler import SpecializedFunction
 from megbrain_py.dtypes import Array, tensor_type
 from megbrain_py.graph import Var
-from megbrain_py.optim import clip_by_global_norm
+from megbrain_py.optim import clip_by_global_norm, clip_by_value
 from megbrain_py.parameter import Parameter
+from megbrain_py.training.ema import Average
 
 Batch = Mapping[str, Array]
+Updates = dict[Parameter, Var]
 _NOT_FED = ("image_ids", "original_sizes")  # of a batch: for people and for evaluation
+NORM = "grad_norm"  # of the values of a step: the gradients' norm before it is clipped
 
 
 class Detector(Protocol):
@@ -33,11 +38,14 @@ class Detector(Protocol):
     def named_state(self) -> dict[str, Parameter]:
         """Every Parameter by name."""
 
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """(dotted name, module) of itself and of every part."""
+
 
 class Optimizer(Protocol):
     """An optimiser as `optim` has them."""
 
-    def updates(self, loss: Any, lr: Var) -> dict[Parameter, Var]:
+    def updates(self, loss: Any, lr: Var) -> Updates:
         """New values of the parameters and of the optimiser's own state."""
 
     def state_dict(self) -> dict[str, Array]:
@@ -45,6 +53,16 @@ class Optimizer(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Array]) -> Any:
         """Take the state over."""
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """clip_value, clip_norm: limits of the gradients, in this order; 0: none. accumulate: batches
+    whose gradients make one step."""
+
+    clip_norm: float = 0.0
+    clip_value: float = 0.0
+    accumulate: int = 1
 
 
 def feeds_of(batch: Batch, seed: int, step: int) -> dict[str, Array]:
@@ -58,39 +76,127 @@ def _total(losses: Mapping[str, Var]) -> Var:
 
 
 class TrainStep:
-    """One optimiser step on a batch, compiled once for each size of batch."""
+    """One optimiser step on one batch, or on several whose gradients are averaged.
+
+    One batch: losses, gradients, clipping and the update are one function, compiled once for each
+    size of batch. Several: such a function only adds the gradients up, and a last one, compiled
+    once, clips their mean and updates. Sums are zero between steps, so no checkpoint holds them.
+    """
 
     def __init__(
-        self, model: Detector, optimizer: Optimizer, *, clip_norm: float = 0.0, signatures: int = 8
+        self,
+        model: Detector,
+        optimizer: Optimizer,
+        options: StepOptions | None = None,
+        *,
+        average: Average | None = None,
+        signatures: int = 8,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
-        self.clip_norm = clip_norm
-        self.function = SpecializedFunction(self._build, signatures)
-        self.peak_bytes = 0  # scratch memory of the last step's function
+        self.options = options or StepOptions()
+        self.average = average
+        self._weights = model.parameters()
+        several = self.options.accumulate > 1
+        self.function = SpecializedFunction(self._add_up if several else self._whole, signatures)
+        self._last = SpecializedFunction(self._update_from_sums, 1)
+        self._sums = [
+            Parameter(np.zeros(p.shape, np.float32), f"{p.name}.sum", trainable=False)
+            for p in (self._weights if several else ())
+        ]
+        self.peak_bytes = 0  # scratch memory of the last batch's function
+        self.news: list[str] = []  # about functions compiled since the reader emptied it
 
-    def _build(self, lr: Var, **inputs: Var) -> tuple[dict[str, Var], dict[Parameter, Var]]:
-        with nn.train_mode(inputs.get("key")) as updates:
+    # --- graphs ---
+
+    def _losses(self, inputs: Mapping[str, Var]) -> tuple[dict[str, Var], Updates]:
+        """The losses, their sum as "loss" first, and the new running statistics."""
+        with nn.train_mode(inputs.get("key")) as statistics:
             losses = dict(self.model.losses(**inputs))
-        total = _total(losses)
-        goal: Any = total
-        if self.clip_norm > 0:
-            weights = self.model.parameters()
-            scaled, _ = clip_by_global_norm(gradients(total, weights), self.clip_norm)
-            goal = dict(zip(weights, scaled, strict=True))
-        return {"loss": total, **losses}, {**updates, **self.optimizer.updates(goal, lr)}
+        return {"loss": _total(losses), **losses}, statistics
+
+    def _whole(
+        self, lr: Var, share: Var | None = None, **inputs: Var
+    ) -> tuple[dict[str, Var], Updates]:
+        losses, statistics = self._losses(inputs)
+        goal, norm = self._clipped(losses["loss"])
+        updates = {**statistics, **self.optimizer.updates(goal, lr)}
+        return {**losses, **norm}, self._averaged(updates, share)
+
+    def _add_up(self, **inputs: Var) -> tuple[dict[str, Var], Updates]:
+        losses, statistics = self._losses(inputs)
+        found = gradients(losses["loss"], self._weights)
+        sums = {total: total + g for total, g in zip(self._sums, found, strict=True)}
+        return losses, {**statistics, **sums}
+
+    def _update_from_sums(
+        self, lr: Var, share: Var | None = None
+    ) -> tuple[dict[str, Var], Updates]:
+        means = [total * (1.0 / self.options.accumulate) for total in self._sums]
+        goal, norm = self._clipped(means)
+        return norm, self._averaged(self.optimizer.updates(goal, lr), share)
+
+    def _clipped(self, goal: Var | list[Var]) -> tuple[Any, dict[str, Var]]:
+        """A loss, or gradients, as the optimiser takes them; and the norm where it is limited."""
+        limit, each = self.options.clip_norm, self.options.clip_value
+        if isinstance(goal, Var):
+            if not limit and not each:
+                return goal, {}
+            goal = gradients(goal, self._weights)
+        if each:
+            goal = clip_by_value(goal, each)
+        norm = {}
+        if limit:
+            goal, norm[NORM] = clip_by_global_norm(goal, limit)
+        return dict(zip(self._weights, goal, strict=True)), norm
+
+    def _averaged(self, updates: Updates, share: Var | None) -> Updates:
+        if self.average is None or share is None:
+            return updates
+        return {**updates, **self.average.updates(updates, share)}
+
+    # --- running ---
 
     @property
     def signatures(self) -> int:
-        """How many step functions were compiled."""
+        """How many step functions were compiled, one for each size of batch."""
         return self.function.compilations
 
-    def __call__(self, batch: Batch, seed: int, step: int, lr: float) -> dict[str, float]:
-        """Make the step; the losses before it, "loss" being their sum."""
-        feeds: dict[str, Any] = {**feeds_of(batch, seed, step), "lr": np.asarray(lr, np.float32)}
+    def __call__(
+        self, batches: Sequence[Batch], seed: int, step: int, lr: float
+    ) -> dict[str, float]:
+        """Make the step on `accumulate` batches.
+
+        The losses before it, the mean of the batches, "loss" being their sum; "grad_norm" where
+        clip_norm limits it.
+        """
+        scalars: dict[str, Any] = {"lr": np.asarray(lr, np.float32)}
+        if self.average is not None:
+            scalars["share"] = np.asarray(self.average.share(step), np.float32)
+        if self.options.accumulate == 1:
+            return self._run({**feeds_of(batches[0], seed, step), **scalars})
+        totals: dict[str, float] = {}
+        for batch in batches:
+            for name, value in self._run(feeds_of(batch, seed, step)).items():
+                totals[name] = totals.get(name, 0.0) + value / len(batches)
+        norm = self._last(**scalars)
+        for total in self._sums:
+            total.value.fill(0.0)
+        return {**totals, **{name: float(value) for name, value in norm.items()}}
+
+    def _run(self, feeds: Mapping[str, Any]) -> dict[str, float]:
         types = {name: tensor_type(array.shape, array.dtype) for name, array in feeds.items()}
+        before, started = self.signatures, time.perf_counter()
         function = self.function.specialize(**types)
         self.peak_bytes = function.peak_bytes
+        if self.signatures > before:
+            shape = "x".join(map(str, feeds["images"].shape))
+            self.news.append(
+                f"compiled step function {self.signatures}: pictures {shape}, "
+                f"{feeds['labels'].shape[1]} rows of boxes, "
+                f"{self.peak_bytes / 2**20:.1f} MiB of memory, "
+                f"{time.perf_counter() - started:.1f} s"
+            )
         return {name: float(value) for name, value in function(**feeds).items()}
 
 

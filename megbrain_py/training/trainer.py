@@ -7,59 +7,34 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from megbrain_py.dtypes import Array
 from megbrain_py.errors import DataError, EngineError
 from megbrain_py.instruments.trace import span
 from megbrain_py.nn.serialize import write_atomically
-from megbrain_py.parameter import Parameter
 from megbrain_py.training import checkpoint, settings
-from megbrain_py.training.checkpoint import Checkpoint
+from megbrain_py.training.checkpoint import Checkpoint, load_state
 from megbrain_py.training.config import TrainConfig
+from megbrain_py.training.ema import Average
+from megbrain_py.training.events import Events
 from megbrain_py.training.log import RunLog
+from megbrain_py.training.measure import Measuring
+from megbrain_py.training.parts import Parts
 from megbrain_py.training.progress import Display, Rate, display
-from megbrain_py.training.step import Batch, Detector, Optimizer, TrainStep, ValidationLoss
+from megbrain_py.training.step import NORM, Batch, StepOptions, TrainStep
 
 CONFIG_FILE = "config.toml"
 LOG_FILE = "log.jsonl"
 BEST_FILE = "best.safetensors"
 CHECKPOINTS = "checkpoints"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class Batches(Protocol):
-    """Training batches as a pure function of the step, so that a resumed run sees the same."""
-
-    def __call__(self, start: int, stop: int) -> Iterable[Batch]:
-        """The batches of the steps start, ..., stop - 1."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a Trainer puts together.
-
-    schedule: the learning rate of a step. steps: how many there are. validation: makes batches
-    for the validation loss, or None. evaluate: COCO figures of the model as it is now, or None.
-    extra: plain data that every checkpoint carries (class names, the model's configuration).
-    """
-
-    model: Detector
-    optimizer: Optimizer
-    schedule: Callable[[int], float]
-    batches: Batches
-    steps: int
-    validation: Callable[[], Iterable[Batch]] | None = None
-    evaluate: Callable[[], Mapping[str, Any]] | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    epoch_steps: float = 0.0  # steps in a pass over the data, for the log; 0: not known
 
 
 @dataclass(frozen=True)
@@ -85,19 +60,22 @@ class Trainer:
         self.folder = Path(config.output)
         self.show = show or display()
         self.log = RunLog(self.folder / LOG_FILE)
+        chosen = config.optimizer
+        self.average = Average(parts.model.named_state(), config.ema) if config.ema else None
         self.step_function = TrainStep(
             parts.model,
             parts.optimizer,
-            clip_norm=config.optimizer.clip_norm,
+            StepOptions(chosen.clip_norm, chosen.clip_value, config.accumulate),
+            average=self.average,
             signatures=config.signatures,
         )
-        self.validation = ValidationLoss(parts.model, signatures=config.signatures)
+        self.measuring = Measuring(config, parts, self.log, self.show, self.average)
         self.step = 0  # steps done
         self._rate = Rate()
+        self._events: Events | None = None
         self._since = 0.0  # when the step before ended
         self._stop: int | None = None
         self._saved = -1
-        self._figures: dict[str, Any] = {}
 
     # --- the loop ---
 
@@ -114,43 +92,57 @@ class Trainer:
                 self.show.start(self.step, self.parts.steps)
                 self._measure_if_due()
                 self._since = time.perf_counter()
-                batches = self.parts.batches(self.step, self.parts.steps)
-                for batch in batches:
-                    self._one_step(batch)
-                    if self._stop is not None:
-                        break
-                finished = self.step >= self.parts.steps
+                early = self.measuring.over()
+                if not early:
+                    early = self._train()
+                finished = early or self.step >= self.parts.steps
                 if self._saved != self.step:
                     self.save()
             finally:
                 self.show.close()
                 self.log.close()
+                if self._events is not None:
+                    self._events.close()
+        if early:
+            self.show.message(
+                f"no better {self.config.best_by} in {self.config.patience} measurings: "
+                f"the training ends after step {self.step}"
+            )
         if not finished:
             name = signal.Signals(self._stop or signal.SIGINT).name
             self.show.message(f"{name}: saved after step {self.step}; resume with --resume")
         self.draw_curves()
-        return Outcome(self.step, finished, self._figures)
+        return Outcome(self.step, finished, self.measuring.figures)
+
+    def _train(self) -> bool:
+        """Steps to the last one, or until a signal; True if it ended early, getting no better."""
+        each = self.config.accumulate
+        batches = self.parts.batches(self.step * each, self.parts.steps * each)
+        for group in _groups(batches, each):
+            self._one_step(group)
+            if self._stop is not None:
+                break
+            if self.measuring.due(self.step) and self.measuring.over():
+                return self.step < self.parts.steps
+        return False
 
     @span("step")
-    def _one_step(self, batch: Batch) -> None:
+    def _one_step(self, batches: Sequence[Batch]) -> None:
         lr = self.parts.schedule(self.step)
-        before = self.step_function.signatures
         started = time.perf_counter()
-        losses = self.step_function(batch, self.config.seed, self.step, lr)
+        losses = self.step_function(batches, self.config.seed, self.step, lr)
         ended = time.perf_counter()
         seconds = ended - started
-        self._refuse_non_finite(losses, batch)
+        self._refuse_non_finite(losses, batches)
         self.step += 1
-        usual = self.step_function.signatures == before
-        if not usual:
-            shape = "x".join(map(str, batch["images"].shape))
-            self.show.message(
-                f"compiled step function {before + 1}: pictures {shape}, "
-                f"{batch['labels'].shape[1]} rows of boxes, "
-                f"{self.step_function.peak_bytes / 2**20:.1f} MiB of memory, {seconds:.1f} s"
-            )
+        news = self.step_function.news
+        usual = not news
+        for text in news:
+            self.show.message(text)
+        news.clear()
         # From end to end: waiting for pictures and writing checkpoints take time too.
-        self._rate.add(len(batch["image_ids"]), ended - self._since, usual=usual)
+        images = sum(len(batch["image_ids"]) for batch in batches)
+        self._rate.add(images, ended - self._since, usual=usual)
         self._since = ended
         rate = self._rate.images_per_second
         status = {
@@ -159,33 +151,34 @@ class Trainer:
             "seconds_left": self._rate.seconds_left(self.parts.steps - self.step),
             "signatures": self.step_function.signatures,
         }
-        self.show.update(self.step, losses, status)
+        self.show.update(self.step, {k: v for k, v in losses.items() if k != NORM}, status)
         if self.step % self.config.log_every == 0 or self.step == self.parts.steps:
-            values = {**losses, "lr": lr, "seconds": round(seconds, 4), **self._epoch()}
+            values = {
+                **losses,
+                "lr": lr,
+                "seconds": round(seconds, 4),
+                **self.parts.epoch(self.step),
+            }
             self.log.write("train", self.step, {**values, "rate": rate and round(rate, 2)})
         last = self.step == self.parts.steps
         if last or self.step % self.config.checkpoint_every == 0:
             self.save()
         self._measure_if_due()
 
-    def _epoch(self) -> dict[str, float]:
-        if not self.parts.epoch_steps:
-            return {}
-        return {"epoch": round(self.step / self.parts.epoch_steps, 4)}
-
-    def _refuse_non_finite(self, losses: Mapping[str, float], batch: Batch) -> None:
-        """The NaN guard."""
+    def _refuse_non_finite(self, losses: Mapping[str, float], batches: Sequence[Batch]) -> None:
+        """The NaN guard. A resumed run repeats the step's bits, so MB_CHECK finds the operator."""
         bad = [name for name, value in losses.items() if not math.isfinite(value)]
         if bad:
             named = [name for name in bad if name != "loss"] or bad
             found = ", ".join(f"{name} = {losses[name]}" for name in named)
-            ids = np.asarray(batch["image_ids"]).tolist()
+            ids = [number for batch in batches for number in batch["image_ids"].tolist()]
             raise EngineError(
                 f"train: step {self.step}: {found}; expected finite losses\n"
                 f"  pictures (image ids): {ids}\n"
                 f"  learning rate: {self.parts.schedule(self.step):.3g}; a lower optimizer.rate, "
                 "more optimizer.warmup_steps or optimizer.clip_norm may help\n"
-                f"  last good checkpoint: {self._last_good()}"
+                f"  last good checkpoint: {self._last_good()}\n"
+                f"  the operator that made it: MB_CHECK=1 megbrain train --resume {self.folder}"
             )
 
     def _last_good(self) -> str:
@@ -194,36 +187,11 @@ class Trainer:
 
     # --- measuring ---
 
-    def _due(self) -> bool:
-        every = self.config.eval_every
-        return self.step > 0 and (
-            self.step == self.parts.steps or (every > 0 and self.step % every == 0)
-        )
-
     def _measure_if_due(self) -> None:
         """Validation loss and COCO figures, unless the log has them already for this step."""
-        if self._due() and self._stop is None:
-            self._measure()
-
-    @span("measure")
-    def _measure(self) -> None:
-        done = {line["kind"]: line for line in self.log.lines() if line["step"] == self.step}
-        if self.parts.validation is not None and "val" not in done:
-            found = self.validation(self.parts.validation(), self.config.seed)
-            self.log.write("val", self.step, {**found, **self._epoch()})
-            self.show.message(f"step {self.step}: validation loss {found['loss']:.4f}")
-        if self.parts.evaluate is not None and "eval" not in done:
-            earlier = [_goodness(line) for line in self.log.lines("eval")]
-            figures = dict(self.parts.evaluate())
-            self._figures = figures
-            if _goodness(figures) >= max(earlier, default=(-1.0, -1.0)):
-                self._save_best(figures)
-            self.log.write("eval", self.step, {**figures, **self._epoch()})
-            masks = ("segm_AP", "segm_AP50") if "segm_AP" in figures else ()
-            parts = (f"{name} {_quality(figures, name):.3f}" for name in ("AP", "AP50", *masks))
-            self.show.message(f"step {self.step}: validation {', '.join(parts)}")
-        elif "eval" in done:
-            self._figures = {k: v for k, v in done["eval"].items() if k not in ("kind", "step")}
+        if not self.measuring.due(self.step) or self._stop is not None:
+            return
+        self.measuring(self.step, self._save_best)
         if self.step < self.parts.steps:  # at the end `run` draws
             self.draw_curves()
         self._since = time.perf_counter()  # measuring is no part of the rate
@@ -248,13 +216,14 @@ class Trainer:
             state,
             self.parts.optimizer.state_dict(),
             self.parts.extra,
+            self.average.state_dict() if self.average is not None else {},
         )
 
     @span("write a checkpoint")
     def save(self) -> Path:
         """Write a checkpoint of this step. EngineError if a weight is not finite."""
         state = self.checkpoint()
-        for name, array in {**state.model, **state.optimizer}.items():
+        for name, array in [*state.model.items(), *state.optimizer.items(), *state.average.items()]:
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise EngineError(
                     f"train: {name} is not finite after step {self.step}; no checkpoint is made\n"
@@ -293,6 +262,9 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         text = settings.to_toml(self.config)
         write_atomically(self.folder / CONFIG_FILE, text.encode())
+        if self.config.tensorboard:
+            self._events = Events(self.folder, self.step, text)
+            self.log.listeners.append(self._events.line)
 
     def _take_over(self, found: Checkpoint) -> None:
         if found.seed != self.config.seed:
@@ -309,6 +281,8 @@ class Trainer:
             self.show.message(f"changed since the checkpoint: {text}")
         load_state(self.parts.model.named_state(), found.model, "checkpoint")
         self.parts.optimizer.load_state_dict(found.optimizer)
+        if self.average is not None:
+            self.average.load(found.average)
         self.step = self._saved = found.step
 
     @contextmanager
@@ -332,9 +306,14 @@ class Trainer:
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Settings that differ, as texts; those that decide nothing are left out."""
-    harmless = ("output", "data.workers", "data.cache_mb", "log_every", "keep", "signatures")
-    plain = json.loads(json.dumps(dict(now)))
+    """Settings that differ, as texts; those that decide nothing are left out.
+
+    A setting that is younger than the checkpoint had what is now its default.
+    """
+    harmless = ("output", "data.workers", "data.cache_mb", "log_every", "keep", "signatures",
+                "tensorboard")  # fmt: skip
+    usual, plain = (json.loads(json.dumps(d)) for d in (settings.flat(TrainConfig()), dict(now)))
+    before = {**usual, **before}
     keys = [key for key in {**before, **plain} if key not in harmless]
     return [
         f"{key} = {before.get(key)} -> {plain.get(key)}"
@@ -343,30 +322,11 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _quality(figures: Mapping[str, Any], name: str = "AP") -> float:
-    """A COCO figure; 0 where there was nothing to find."""
-    return float(figures.get(name) or 0.0)
-
-
-def _goodness(figures: Mapping[str, Any]) -> tuple[float, float]:
-    """By this models are compared: AP, then AP50; of equal ones the later is taken."""
-    return _quality(figures), _quality(figures, "AP50")
-
-
-def load_state(own: Mapping[str, Parameter], given: Mapping[str, Array], what: str) -> None:
-    """Write arrays into the parameters of the same names; DataError unless all fit."""
-    missing = [name for name in own if name not in given]
-    unknown = [name for name in given if name not in own]
-    if missing or unknown:
-        first = f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
-        raise DataError(
-            f"{what}: does not fit the model: {first} "
-            f"({len(missing)} missing, {len(unknown)} unknown)"
-        )
-    for name, parameter in own.items():
-        if given[name].shape != parameter.shape:
-            raise DataError(
-                f"{what}: {name} has shape {given[name].shape}, the model's is {parameter.shape}"
-            )
-    for name, parameter in own.items():
-        parameter.set(given[name])
+def _groups(batches: Iterable[Batch], count: int) -> Iterator[list[Batch]]:
+    """Batches in lists of so many; a rest that fills none is left out."""
+    group: list[Batch] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == count:
+            yield group
+            group = []

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_NOT_LOSSES = ("kind", "step", "lr", "rate", "seconds", "epoch", "loss")
+_NOT_LOSSES = ("kind", "step", "lr", "rate", "seconds", "epoch", "loss", "grad_norm")
 
 
 def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -21,17 +21,21 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     Left: the training losses (thin as measured, thick smoothed over 1/50 of the run) and the
     validation loss; middle: AP and AP50 of boxes and masks; right: learning rate and pictures a
-    second.
+    second; then, where it was limited, the gradients' norm before that.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(15, 4.6))
-    figure.subplots_adjust(left=0.035, right=0.955, bottom=0.11, top=0.92, wspace=0.22)
-    losses, quality, pace = figure.subplots(1, 3)
-    _losses(losses, lines)
-    _quality(quality, lines)
-    _pace(pace, lines)
-    for axes in (losses, quality, pace):
+    panels = [_losses, _quality, _pace]
+    if len(_of(lines, "train", "grad_norm")[0]):
+        panels.append(_norm)
+    width = 5.0 * len(panels)
+    figure = Figure(figsize=(width, 4.6))
+    figure.subplots_adjust(
+        left=0.5 / width, right=1 - 0.65 / width, bottom=0.11, top=0.92, wspace=0.24
+    )
+    found = figure.subplots(1, len(panels))
+    for panel, axes in zip(panels, found, strict=True):
+        panel(axes, lines)
         axes.set_xlabel("step")
         axes.set_xlim(0, max([line["step"] for line in lines], default=1) * 1.02)
         axes.grid(alpha=0.25)
@@ -125,3 +129,12 @@ def _pace(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     axes.set_zorder(right.get_zorder() + 1)  # the rate is drawn over the speed
     axes.patch.set_visible(False)
     axes.set_title("learning rate and speed")
+
+
+def _norm(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
+    steps, values = _of(lines, "train", "grad_norm")
+    curve = smooth(values, max(len(values) // 50, 1) | 1)
+    axes.plot(steps, values, color="C5", alpha=0.25, linewidth=0.6)
+    axes.plot(steps, curve, color="C5", linewidth=2)
+    axes.set_ylim(0, float(np.percentile(values, 98)) * 1.3 or None)
+    axes.set_title("norm of the gradients before clipping")

@@ -22,6 +22,10 @@ _COLOURS = (
     (213, 94, 0), (204, 121, 167), (148, 220, 80), (190, 140, 255), (255, 150, 140),
 )  # fmt: skip
 _SHORTEST = 480  # pixels: smaller pictures are enlarged, so that names fit
+_LONGEST = 2400  # pixels: pictures of many objects are enlarged to no more than this
+_MANY = 30  # objects: of so many, half shall be at least _READABLE pixels wide
+_READABLE = 36
+_LINES = 25  # pixels of an object's side for each pixel of its line's width
 
 
 def colour_of(label: int) -> tuple[int, int, int]:
@@ -41,33 +45,74 @@ def draw_objects(
 
     pixels uint8[h, w, 3]; boxes [n, 4] x1, y1, x2, y2 in its pixels; labels 1..K, `names[label-1]`
     is the class; scores 0..1; masks bool[h, w] each. Where there is only one class, objects differ
-    in colour. Small pictures are enlarged (whole factors). Each tag is put above
-    its box, or where it covers no other tag; when there are many objects, tags shrink to the
-    score, then to nothing but the coloured box, so that the picture stays readable.
+    in colour. Pictures that are small, or full of small objects, are enlarged (whole factors).
+    Lines are thinner around smaller objects. Each tag is put above its box, or where it covers no
+    other tag; when there are many objects, tags shrink to the score, then to nothing but the
+    coloured box, and a line below says how many there are of each class; of many objects of one
+    class the tags are scores only.
     """
     from PIL import Image, ImageDraw
 
-    factor = max(1, min(4, math.ceil(_SHORTEST / max(1, *pixels.shape[:2]))))
+    factor = _enlargement(pixels.shape[:2], np.asarray(boxes, np.float64).reshape(-1, 4))
     picture = Image.fromarray(np.asarray(pixels, np.uint8))
     if factor > 1:
         size = (picture.width * factor, picture.height * factor)
         picture = picture.resize(size, Image.Resampling.BICUBIC)
     scaled = np.asarray(boxes, np.float64).reshape(-1, 4) * factor
-    line = max(1, round(max(picture.size) / 400))
     order = _weakest_first(scaled, scores)  # the surest objects lie on top
     colours = [colour_of(n + 1 if len(names) == 1 else label) for n, label in enumerate(labels)]
+    widest = max(1, round(max(picture.size) / 400))
     if masks is not None:
         painted = np.array(picture)
         for i in order:
             _paint(painted, masks[i], factor, colours[i])
         picture = Image.fromarray(painted)
-        line = max(1, line // 2)
+        widest = max(1, widest // 2)
     draw = ImageDraw.Draw(picture, "RGBA")
     for i in order:
-        draw.rectangle(_tidy(scaled[i]), outline=(*colours[i], 255), width=line)
-    _draw_tags(draw, picture.size, scaled, [order[-1 - k] for k in range(len(order))],
-               colours, [names[label - 1] for label in labels], scores)  # fmt: skip
-    return picture
+        width = max(1, min(widest, round(_side(scaled[i]) / _LINES)))
+        draw.rectangle(_tidy(scaled[i]), outline=(*colours[i], 255), width=width)
+    tagged = [names[label - 1] for label in labels]
+    left_out = _draw_tags(draw, picture.size, scaled, order[::-1], colours, tagged, scores)
+    return _with_legend(picture, labels, names) if left_out else picture
+
+
+def _side(box: npt.NDArray[np.float64]) -> float:
+    x1, y1, x2, y2 = _tidy(box)
+    return math.sqrt((x2 - x1) * (y2 - y1))
+
+
+def _enlargement(size: tuple[int, ...], boxes: npt.NDArray[np.float64]) -> int:
+    """So that the picture is no thumbnail, and half of many objects large enough for a tag."""
+    small = math.ceil(_SHORTEST / max(1, *size))
+    if len(boxes) >= _MANY:
+        side = float(np.median([_side(box) for box in boxes]))
+        small = max(small, min(math.ceil(_READABLE / max(side, 1.0)), _LONGEST // max(size)))
+    return max(1, min(4, small))
+
+
+def _with_legend(picture: Image.Image, labels: Sequence[int], names: Sequence[str]) -> Image.Image:
+    """The picture with a line below: the classes in it, with their colours and numbers."""
+    from PIL import Image, ImageDraw
+
+    font = _font(max(11, min(18, round(max(picture.size) / 50))))
+    height = int(font.getbbox("Ag")[3]) + 10
+    strip = Image.new("RGB", (picture.width, height), "white")
+    draw = ImageDraw.Draw(strip)
+    x = 6.0
+    for label in sorted(set(labels), key=lambda n: -labels.count(n)):
+        text = f"{names[label - 1]} {labels.count(label)}"
+        square = height - 12
+        if x + square + 5 + font.getlength(text) > picture.width:
+            draw.text((x, 5), "…", font=font, fill="black")
+            break
+        draw.rectangle((x, 6, x + square, 6 + square), fill=colour_of(label))
+        draw.text((x + square + 5, 4), text, font=font, fill="black")
+        x += square + 5 + font.getlength(text) + 16
+    whole = Image.new("RGB", (picture.width, picture.height + height), "white")
+    whole.paste(picture, (0, 0))
+    whole.paste(strip, (0, picture.height))
+    return whole
 
 
 def _paint(
@@ -116,22 +161,30 @@ def _draw_tags(
     colours: Sequence[tuple[int, int, int]],
     names: Sequence[str],
     scores: Sequence[float] | None,
-) -> None:
-    """Tags of the surest objects first; a tag that finds no free place is left out."""
-    font = _font(max(11, min(18, round(max(size) / 50))))
+) -> int:
+    """Tags of the surest objects first; how many found no free place and are left out."""
+    largest = max(11, min(18, round(max(size) / 50)))
+    if len(order) >= _MANY:  # a tag no wider than its object leaves room for the others
+        largest = max(10, min(largest, round(float(np.median([_side(b) for b in boxes])) / 3)))
+    font = _font(largest)
     taken = np.zeros((0, 4))
+    named = len(order) < _MANY or len(set(names)) > 1
+    left_out = 0 if named else len(order)
     for i in order:
         name = names[i]
-        texts = [name]
+        texts = [name] if named else []
         if scores is not None:
             digits = f"{100 * scores[i]:.0f}"
-            texts = [f"{name} {digits}", f"{name[:4]} {digits}", digits]
+            texts = [f"{name} {digits}", f"{name[:4]} {digits}", digits] if named else [digits]
         for text in texts:
             place = _free_place(draw, text, font, _tidy(boxes[i]), size, taken)
             if place is not None:
                 taken = np.vstack([taken, place])
                 _tag(draw, text, font, place, colours[i])
                 break
+        else:
+            left_out += 1
+    return left_out
 
 
 def _free_place(

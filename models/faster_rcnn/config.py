@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
 from megbrain_py.models.faster_rcnn.roi_heads import RoIHeadsConfig
@@ -17,19 +17,23 @@ class FasterRCNNConfig:
     """A detector; printing it shows every choice under its key of the command line.
 
     num_classes: kinds of objects, without the background. backbone: a name of models/resnet.
-    norm: "batch" (trained) or "frozen". anchor_sizes: one a pyramid level, pixels: four for P2..P5,
-    five with P6. canonical_scale: a box of this side (pixels) is pooled from P4.
-    context: what boxes see besides themselves. mask: "none" finds boxes only, "head" also masks
-    (Mask R-CNN), so does "generator" (docs/megdet.md).
+    norm: "batch" (trained) or "frozen"; norm_eps: what it adds to variances. anchor_sizes: one a
+    pyramid level, pixels: four for P2..P5, five with P6. canonical_scale: a box of this side
+    (pixels) is pooled from P4. fit_anchors: a training takes both from its data unless they are
+    given; otherwise they are as they stand here. context: what boxes see besides themselves.
+    mask: "none" finds boxes only, "head" also masks (Mask R-CNN), so does "generator"
+    (docs/megdet.md).
     """
 
     num_classes: int = 80
     backbone: str = "resnet50"
     norm: Literal["batch", "frozen"] = "batch"
+    norm_eps: float = 1e-5
     fpn_channels: int = 256
     anchor_sizes: tuple[float, ...] = (32.0, 64.0, 128.0, 256.0, 512.0)
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     canonical_scale: float = 224.0
+    fit_anchors: bool = True
     rpn: RPNConfig = field(default_factory=RPNConfig)
     roi: RoIHeadsConfig = field(default_factory=RoIHeadsConfig)
     context: ContextConfig = field(default_factory=ContextConfig)
@@ -62,6 +66,16 @@ def _lines(config: Any, within: str) -> Iterator[str]:
             yield f"{within}{one.name} = {value!r}"
 
 
+# torchvision 0.29.1: fasterrcnn_resnet50_fpn(weights=...), with frozen norms and 91 classes, the
+# background among them. Its weights COCO_V1 need norm_eps=0, as it says itself (overwrite_eps).
+TORCHVISION = FasterRCNNConfig(
+    num_classes=90,
+    norm="frozen",
+    fit_anchors=False,
+    rpn=RPNConfig(class_switch="torchvision"),
+    roi=RoIHeadsConfig(class_switch="torchvision"),
+)
+
 PRESETS = {
     "r50_fpn": FasterRCNNConfig(),
     # What the MegDet talk added to it, as far as it can be told: docs/megdet.md.
@@ -88,4 +102,6 @@ PRESETS = {
             window=24, grid=14, convs=2, channels=24, pixel_convs=2, skip=24
         ),
     ),
+    "torchvision_fasterrcnn_r50_fpn": TORCHVISION,
+    "torchvision_maskrcnn_r50_fpn": replace(TORCHVISION, mask="head"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from megbrain_py import functional as F
 from megbrain_py import nn
 from megbrain_py.errors import GraphError
 from megbrain_py.graph import Var
@@ -27,7 +28,9 @@ class Backbone(nn.Module):
     """images float32 [N, 3, H, W] -> pyramid levels, finest first."""
 
     def __init__(self, config: FasterRCNNConfig, rng: RandomLike) -> None:
-        self.body = resnet(config.backbone, classes=0, norm=config.norm, rng=rng)
+        self.body = resnet(
+            config.backbone, classes=0, norm=config.norm, norm_eps=config.norm_eps, rng=rng
+        )
         channels = list(self.body.channels.values())
         if len(channels) != STAGES:
             raise ValueError(
@@ -51,7 +54,7 @@ class Backbone(nn.Module):
 class FasterRCNN(nn.Module):
     """A two-stage detector; names of its state are torchvision's.
 
-    Inputs of both methods: images float32[N, 3, H, W], normalised and padded right and bottom;
+    Inputs of all methods: images float32[N, 3, H, W], normalised and padded right and bottom;
     image_sizes int32[N, 2], (height, width) before padding. Boxes are x1, y1, x2, y2 in pixels.
     """
 
@@ -113,6 +116,39 @@ class FasterRCNN(nn.Module):
             boxes, labels, count = (detections[name] for name in ("boxes", "labels", "count"))
             detections |= self.roi_heads.masks(levels, boxes, labels, count, around)
         return detections
+
+    def scored_boxes(self, images: Var, image_sizes: Var, most: int) -> dict[str, Var]:
+        """What the second stage says before NMS, for merging with other views and models.
+
+        `boxes` float32[N, M, 4] as `detect` gives them, `scores` [N, M] in falling order, -1 where
+        there is none, `labels` int32[N, M]; M: `most`, or all that there are.
+        """
+        levels: Sequence[Var] = self.backbone(images)
+        found = self.rpn.candidates(levels, _size(images))
+        proposals = self.rpn.proposals(found, image_sizes, training=False)
+        around = self.roi_heads.around(levels, image_sizes)
+        predicted = self.roi_heads.predict(levels, proposals.boxes, proposals.count, around)
+        boxes, scores, labels = self.roi_heads.scored(*predicted, proposals, image_sizes)
+        best, index = F.top_k(scores, min(most, scores.shape[1]))
+        return {
+            "boxes": F.batched_gather(boxes, index),
+            "scores": best,
+            "labels": F.batched_gather(labels, index),
+        }
+
+    def masks_of(
+        self, images: Var, image_sizes: Var, boxes: Var, labels: Var, count: Var
+    ) -> dict[str, Var]:
+        """`masks` (and `mask_windows`) as `detect` gives them, of boxes that were found elsewhere.
+
+        boxes float32[N, D, 4] in pixels of the padded images, labels int32[N, D]; the first
+        count int32[N] rows are valid. GraphError without a mask head.
+        """
+        if not isinstance(self.roi_heads, MaskedRoIHeads):
+            raise GraphError("FasterRCNN: finds no masks: its configuration says mask='none'")
+        levels: Sequence[Var] = self.backbone(images)
+        around = self.roi_heads.around(levels, image_sizes)
+        return dict(self.roi_heads.masks(levels, boxes, labels, count, around))
 
 
 def _roi_heads(config: FasterRCNNConfig, strides: Sequence[int], rng: RandomLike) -> RoIHeads:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -33,7 +34,8 @@ class RoIHeadsConfig:
 
     samples: boxes that a training step looks at, at most `positive` of them with an object.
     pooling: an operator of ops/roi_pooling; sampling_ratio belongs to "roi_align".
-    score, nms_iou, min_size, detections: which boxes are given out at test.
+    score, nms_iou, min_size, detections: which boxes are given out at test; class_switch: how NMS
+    keeps classes apart (F.nms).
     """
 
     samples: int = 512
@@ -49,6 +51,7 @@ class RoIHeadsConfig:
     nms_iou: float = 0.5
     min_size: float = 1e-2
     detections: int = 100
+    class_switch: Literal["exact", "torchvision"] = "exact"
 
     def __post_init__(self) -> None:
         counts = ("samples", "hidden", "pool", "detections")
@@ -235,10 +238,13 @@ class RoIHeads(nn.Module):
         logits, offsets = self.predict(features, proposals.boxes, proposals.count, around)
         return self.detections(logits, offsets, proposals, image_sizes)
 
-    def detections(
+    def scored(
         self, logits: Var, offsets: Var, proposals: Proposals, image_sizes: Var
-    ) -> dict[str, Var]:
-        """The final boxes of predictions on proposals: decoded, clipped, NMS in each class."""
+    ) -> tuple[Var, Var, Var]:
+        """Predictions as boxes, decoded and clipped, one for each proposal and class.
+
+        boxes [N, P K, 4], scores [N, P K], -1 where there is no proposal, labels int32[N, P K].
+        """
         c = self.config
         images, rows, kinds = logits.shape
         decoded = F.decode_boxes(offsets, proposals.boxes, c.weights)
@@ -248,7 +254,14 @@ class RoIHeads(nn.Module):
         scores = F.where(valid, F.softmax(logits, -1)[:, :, 1:], -1.0)
         scores = F.reshape(scores, (images, -1))
         kind = np.tile(np.arange(1, kinds, dtype=np.int32), rows)
-        labels = constant(np.tile(kind, (images, 1)))
+        return boxes, scores, constant(np.tile(kind, (images, 1)))
+
+    def detections(
+        self, logits: Var, offsets: Var, proposals: Proposals, image_sizes: Var
+    ) -> dict[str, Var]:
+        """The final boxes of predictions on proposals: NMS in each class, the best of all."""
+        c = self.config
+        boxes, scores, labels = self.scored(logits, offsets, proposals, image_sizes)
         index, count = F.nms(
             boxes,
             scores,
@@ -257,6 +270,7 @@ class RoIHeads(nn.Module):
             iou_threshold=c.nms_iou,
             score_threshold=c.score,
             min_size=c.min_size,
+            class_switch=c.class_switch,
         )
         is_found = first_rows(c.detections, count)
         return {

@@ -152,14 +152,16 @@ class ResNet(nn.Module):
         last = F.global_avg_pool2d(list(found.values())[-1])
         return self.fc(F.reshape(last, last.shape[:2]))
 
-    def freeze(self, parts: int) -> None:
-        """Freeze the weights of the first `parts` parts: 1 the stem, 2 also layer1, and so on."""
-        names = [f"layer{stage + 1}" for stage in range(len(self.config.depths))]
-        if parts > 0:
-            self.conv1.requires_grad(False)
-            self.bn1.requires_grad(False)
-        for name in names[: max(parts - 1, 0)]:
-            getattr(self, name).requires_grad(False)
+    def freeze_at(self, parts: int) -> None:
+        """Freeze the first `parts` parts: 1 the stem, 2 also layer1, and so on.
+
+        Their batch norms use the running statistics from then on. Nothing of them needs a gradient,
+        so none is computed: backward passes end at the first part that learns.
+        """
+        names = ["conv1", "bn1"] if parts > 0 else []
+        names += [f"layer{stage + 1}" for stage in range(min(parts - 1, len(self.config.depths)))]
+        for name in names:
+            getattr(self, name).freeze()
 
 
 def resnet(name: str, *, rng: RandomLike = None, **changes: Any) -> ResNet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class RPNConfig:
 
     pre_nms: candidates of each level, in training and at test; post_nms: proposals of all levels.
     samples: anchors that a training step looks at, at most `positive` of them with an object.
+    class_switch: how NMS keeps the levels apart (F.nms).
     """
 
     pre_nms_train: int = 2000
@@ -36,6 +37,7 @@ class RPNConfig:
     high: float = 0.7
     low: float = 0.3
     beta: float = 1 / 9
+    class_switch: Literal["exact", "torchvision"] = "exact"
 
     def __post_init__(self) -> None:
         counts = ("pre_nms_train", "pre_nms_test", "post_nms_train", "post_nms_test", "samples")
@@ -151,6 +153,7 @@ class RPN(nn.Module):
             rows=c.post_nms_train if training else c.post_nms_test,
             iou_threshold=c.nms_iou,
             min_size=c.min_size,
+            class_switch=c.class_switch,
         )
         picked = F.batched_gather(all_boxes, index), F.batched_gather(all_scores, index)
         return Proposals(*picked, count)

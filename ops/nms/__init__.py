@@ -1,3 +1,5 @@
-"""Non-maximum suppression: a fixed number of rows and their count, classes apart."""
+"""Non-maximum suppression, its soft form, and the vote of the suppressed boxes."""
 
 from megbrain_py.ops.nms.nms import nms as nms
+from megbrain_py.ops.nms.soft_nms import soft_nms as soft_nms
+from megbrain_py.ops.nms.vote_boxes import vote_boxes as vote_boxes

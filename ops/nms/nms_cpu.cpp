@@ -5,9 +5,11 @@
 // The vector test multiplies instead of dividing. It tells apart "surely above the threshold",
 // "surely not" and the rare cases between, which the quotient decides exactly, one by one.
 #include <limits>
+#include <optional>
 
 #include "mb/kernel.h"
 #include "mb/sort_keys.h"
+#include "ops/nms/overlap.h"
 
 namespace mb::MB_ISA {
 namespace {
@@ -15,16 +17,12 @@ namespace {
 constexpr std::int64_t kLanes = 16, kGroups = 8;  // boxes tested together; such groups in a block
 constexpr std::int64_t kBlock = kLanes * kGroups;
 constexpr std::int32_t kSure = 1, kMaybe = 2;
+constexpr std::int64_t kMostShifted = 1000;  // boxes: torchvision compares more class by class
 
 // Boxes side by side, coordinate by coordinate.
 struct Lanes {
   alignas(64) float x1[kLanes], y1[kLanes], x2[kLanes], y2[kLanes], area[kLanes];
   alignas(64) std::int32_t group[kLanes];
-};
-
-struct Box {
-  float x1, y1, x2, y2, area;
-  std::int32_t group;
 };
 
 struct Threshold {
@@ -37,11 +35,7 @@ struct Threshold {
         maybe(float(value * (1 - 1e-5))) {}
 
   bool suppresses(const Box& kept, const Box& box) const {
-    if (kept.group != box.group) return false;
-    const float w = std::max(0.f, std::min(kept.x2, box.x2) - std::max(kept.x1, box.x1));
-    const float h = std::max(0.f, std::min(kept.y2, box.y2) - std::max(kept.y1, box.y1));
-    const float inner = w * h;
-    return inner > 0 && double(inner / (kept.area + box.area - inner)) > exact;
+    return kept.group == box.group && double(overlap(kept, box)) > exact;
   }
 };
 
@@ -131,15 +125,30 @@ struct Nms {
   Threshold threshold;
   std::int64_t size, rows;
   float least, side;
+  bool shifts;  // torchvision's way: classes far apart instead of compared
   const float *boxes, *scores;
   const std::int32_t *classes, *count;
   std::int32_t *indices, *kept_count;
   char* memory;
   std::size_t own_bytes;
 
-  Box box(std::int64_t n, std::int64_t i) const {
+  // How far torchvision moves a class from the one before, where it does not compare classes.
+  std::optional<float> spacing(std::int64_t n, const std::uint64_t* keys,
+                               std::int64_t total) const {
+    if (!shifts || total > kMostShifted) return std::nullopt;
+    float largest = -std::numeric_limits<float>::infinity();
+    for (std::int64_t k = 0; k < total; ++k) {
+      const float* at = boxes + 4 * (n * size + index_of(keys[k]));
+      largest = std::max({largest, at[0], at[1], at[2], at[3]});
+    }
+    return largest + 1.f;
+  }
+
+  Box box(std::int64_t n, std::int64_t i, std::optional<float> apart) const {
+    if (!apart) return read_box(boxes + 4 * n * size, classes + n * size, i, 0.f);
     const float* at = boxes + 4 * (n * size + i);
-    return {at[0], at[1], at[2], at[3], (at[2] - at[0]) * (at[3] - at[1]), classes[n * size + i]};
+    const float by = float(double(classes[n * size + i]) * double(*apart));  // rounded, not fused
+    return box_of(at[0] + by, at[1] + by, at[2] + by, at[3] + by, 0);
   }
 
   // Sort keys of the boxes that take part; returns how many.
@@ -157,13 +166,14 @@ struct Nms {
   void image(std::int64_t n) const {
     auto* keys = reinterpret_cast<std::uint64_t*>(memory + std::size_t(n) * own_bytes);
     const std::int64_t total = candidates(n, keys);
+    const std::optional<float> apart = spacing(n, keys, total);
     const std::uint64_t* sorted = sort_keys(keys, keys + size, total);
     Suppression kept{threshold, rows, reinterpret_cast<Box*>(keys + 2 * size)};
     std::int32_t* to = indices + n * rows;
     Box block[kBlock];
     for (std::int64_t k = 0; k < total && kept.size < rows; k += kBlock) {
       const std::int64_t here = std::min(kBlock, total - k);
-      for (std::int64_t i = 0; i < here; ++i) block[i] = box(n, index_of(sorted[k + i]));
+      for (std::int64_t i = 0; i < here; ++i) block[i] = box(n, index_of(sorted[k + i]), apart);
       kept.block(block, sorted + k, here, to);
     }
     std::fill(to + kept.size, to + rows, 0);
@@ -188,6 +198,7 @@ Launch bind_nms(const Call& call) {
                 call.attrs.integer("rows"),
                 float(call.attrs.real("score_threshold")),
                 float(call.attrs.real("min_size")),
+                call.attrs.text("class_switch") == "torchvision",
                 call.in(0).data<float>(),
                 call.in(1).data<float>(),
                 call.in(2).data<std::int32_t>(),

@@ -24,7 +24,8 @@ void pool_lanes(float* y, std::int32_t* index, const float* map, std::int64_t wi
       const auto here = std::int32_t(i * width + j);
 #pragma omp simd
       for (int c = 0; c < kWidth; ++c) {
-        const bool better = x[c] > best[c];
+        // The second half is always true with the first; without it GCC makes jumps of the choice.
+        const bool better = (x[c] > best[c]) & (x[c] == x[c]);
         best[c] = better ? x[c] : best[c];
         place[c] = better ? here : place[c];
       }

@@ -41,24 +41,12 @@ GT_LABELS = ((1, 4, 6), (2, 4))
 MARGIN = 1e-4
 FIRST_SEED = 8  # those before were found to come too close to some threshold
 COUNT = 64
-WATCHED = (
-    "backbone.body.conv1.weight",
-    "backbone.body.layer1.0.conv1.weight",
-    "backbone.body.layer1.0.downsample.0.weight",
-    "backbone.body.layer1.2.conv3.weight",
-    "backbone.body.layer2.0.conv2.weight",
-    "backbone.body.layer2.3.conv1.weight",
-    "backbone.body.layer3.0.downsample.0.weight",
-    "backbone.body.layer3.5.conv2.weight",
-    "backbone.body.layer4.0.conv1.weight",
-    "backbone.body.layer4.2.conv3.weight",
-)
-HEADS = ("backbone.fpn.", "rpn.head.", "roi_heads.")
+FROZEN = (".bn1.", ".bn2.", ".bn3.", ".downsample.1.")  # norms, which our side does not train
 
 
-def detector(dtype: torch.dtype) -> torch.nn.Module:
+def detector(dtype: torch.dtype, kind: str = "fasterrcnn") -> torch.nn.Module:
     """The model in eval mode; its BatchNorm2d (eps 1e-5) always use their running statistics."""
-    model = torchvision.models.detection.fasterrcnn_resnet50_fpn(
+    model = getattr(torchvision.models.detection, f"{kind}_resnet50_fpn")(
         weights=None, weights_backbone=None, num_classes=CLASSES, **OPTIONS
     )
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
@@ -127,7 +115,7 @@ def detection_margins(model, logits, deltas, proposals, image_sizes) -> dict[str
     for box, score, size in zip(boxes, logits.softmax(-1).split(counts), image_sizes, strict=True):
         flat_boxes = clip_boxes_to_image(box, size)[:, 1:].reshape(-1, 4)
         scores = score[:, 1:].reshape(-1)
-        labels = torch.arange(1, CLASSES).expand(len(box), -1).reshape(-1)
+        labels = torch.arange(1, score.shape[1]).expand(len(box), -1).reshape(-1)
         gap = float((scores - heads.score_thresh).abs().min())
         keep = torch.where(scores > heads.score_thresh)[0]
         part = (flat_boxes[keep], scores[keep], labels[keep])
@@ -201,6 +189,29 @@ def chain(seed: int) -> tuple[dict[str, np.ndarray], float] | None:
     return arrays, worst
 
 
+def masks(seed: int) -> dict[str, np.ndarray]:
+    """Mask R-CNN on the chain's images: its boxes are the chain's, the mask branch comes after."""
+    model = detector(torch.float64, "maskrcnn")
+    heads = model.roi_heads
+    with torch.no_grad():
+        batch, _ = model.transform(images(seed, torch.float64))
+        features = model.backbone(batch.tensors)
+        proposals, _ = model.rpn(batch, features)
+        pooled = heads.box_roi_pool(features, proposals, batch.image_sizes)
+        outputs = heads.box_predictor(heads.box_head(pooled))
+        boxes, _, labels = heads.postprocess_detections(*outputs, proposals, batch.image_sizes)
+        logits = heads.mask_predictor(
+            heads.mask_head(heads.mask_roi_pool(features, boxes, batch.image_sizes))
+        )
+        found = model(images(seed, torch.float64))
+    arrays = described("chain/mask_logits", logits)
+    for i in range(2):
+        arrays[f"chain/mask_boxes/{i}"] = single(boxes[i])  # in resized pixels
+        arrays[f"chain/mask_labels/{i}"] = single(labels[i])
+        arrays.update(described(f"chain/masks/{i}", found[i]["masks"][:, 0]))
+    return arrays
+
+
 def single(value: torch.Tensor) -> np.ndarray:
     """As stored: float32, int64 or bool."""
     array = value.detach().numpy()
@@ -241,7 +252,7 @@ def training(seed: int, dtype: torch.dtype = torch.float64) -> dict[str, np.ndar
     total.backward()
     arrays = {f"train/losses/{key}": single(value) for key, value in losses.items()}
     for name, parameter in model.named_parameters():
-        if name.startswith(HEADS) or name in WATCHED:
+        if not any(part in name for part in FROZEN):
             arrays.update(summary(f"train/gradient/{name}", single(parameter.grad), 32))
     batch, ground = model.transform(images(seed, dtype), targets(dtype))
     features = model.backbone(batch.tensors)
@@ -369,6 +380,7 @@ def main() -> None:
         report(training(seed, torch.float32), trained)
         arrays.update(trained)
         arrays.update(found[0])
+        arrays.update(masks(seed))
         break
     else:
         raise SystemExit("no seed with a margin")
