@@ -13,7 +13,7 @@ import pytest
 import megbrain_py as mb
 from megbrain_py import debug, engine
 from megbrain_py import functional as F
-from megbrain_py.cli.main import _COMMANDS
+from megbrain_py.cli.main import _RUNS
 from megbrain_py.plan import Instruction, Plan, Slot
 from megbrain_py.training import settings
 from megbrain_py.training.config import TrainConfig
@@ -47,7 +47,7 @@ def test_readme_commands_are_accepted() -> None:
     assert shown is not None
     assert set(re.findall(r"([a-z_.]+)=", shown[1])) <= set(settings.all_keys(TrainConfig))
     commands = set(re.findall(r"^megbrain ([a-z-]+)", "megbrain check-data" + shown[1], re.M))
-    assert commands == set(_COMMANDS) - {"new-op"}
+    assert commands == set(_RUNS) - {"new-op"}
 
 
 def _read(folder: str, pattern: str, *kinds: str) -> set[str]:
