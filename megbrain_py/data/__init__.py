@@ -1,5 +1,6 @@
 """Data sets in COCO format: reading, checking, loading and scoring."""
 
+from megbrain_py.data.batches import Batches as Batches
 from megbrain_py.data.bootstrap import Difference as Difference
 from megbrain_py.data.bootstrap import MatchTable as MatchTable
 from megbrain_py.data.bootstrap import differences as differences
@@ -24,7 +25,6 @@ from megbrain_py.data.evaluation import Kind as Kind
 from megbrain_py.data.evaluation import evaluate as evaluate
 from megbrain_py.data.evaluation import write_results as write_results
 from megbrain_py.data.images import read_image as read_image
-from megbrain_py.data.loader import Batches as Batches
 from megbrain_py.data.loader import Loader as Loader
 from megbrain_py.data.loader import Signature as Signature
 from megbrain_py.data.samplers import class_aware as class_aware

@@ -1,20 +1,18 @@
-"""Batches for training and evaluation: a pure function of the step, computed ahead by threads."""
+"""Batches for training and evaluation: a pure function of the step."""
 
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from megbrain_py.data import masks as masks_of
+from megbrain_py.data.batches import Batch, Batches
 from megbrain_py.data.buckets import Group, group_images
 from megbrain_py.data.coco import CocoDataset
 from megbrain_py.data.samplers import Repeats, copies, rounded
@@ -37,7 +35,6 @@ from megbrain_py.data.transforms import (
 from megbrain_py.errors import DataError
 from megbrain_py.instruments.trace import span
 
-Batch = dict[str, npt.NDArray[Any]]
 ROWS = (16, 64, 256)
 _MASK_STEP = 4096  # pixels: room for masks is a multiple of this many
 BLANK = -1  # image id of a filled-up place in the last batches of an evaluation
@@ -350,79 +347,8 @@ class Loader:
         `workers` threads compute up to `ahead` batches before they are asked for; 0 computes each
         when asked. Use it in a `with` statement, or call `close()`.
         """
-        return Batches(self, start, stop, workers, ahead)
+        return Batches(self.batch, start, stop, workers, ahead)
 
     def pass_over(self, *, workers: int = 1) -> Batches:
         """One epoch from step 0: every picture once when the loader does not shuffle."""
         return self.batches(0, self.steps_per_epoch, workers=workers)
-
-
-class Batches:
-    """An iterator over batches that are computed ahead; `state` is the step that comes next."""
-
-    def __init__(
-        self, loader: Loader, start: int, stop: int | None, workers: int, ahead: int
-    ) -> None:
-        if start < 0 or workers < 0 or ahead < 1:
-            raise DataError(
-                f"loader: start {start} and workers {workers} must be at least 0, ahead {ahead} 1"
-            )
-        self.state = start
-        self._loader, self._stop, self._ahead = loader, stop, max(ahead, workers)
-        self._next = start  # the first step that is not under way
-        self._futures: deque[Future[Batch]] = deque()
-        self._pool = ThreadPoolExecutor(workers, "mb-loader") if workers else None
-        self._closed = False
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
-    @span("wait for a batch")
-    def __next__(self) -> Batch:
-        if self._closed or (self._stop is not None and self.state >= self._stop):
-            self.close()
-            raise StopIteration
-        if self._pool is None:
-            batch = self._loader.batch(self.state)
-        else:
-            self._submit()
-            try:
-                batch = self._futures.popleft().result()
-            except BaseException:
-                self.close()
-                raise
-            self._next = max(self._next, self.state + 1)
-        self.state += 1
-        if not self._closed:
-            self._submit()
-        return batch
-
-    def _submit(self) -> None:
-        while (
-            self._pool is not None
-            and len(self._futures) < self._ahead
-            and (self._stop is None or self._next < self._stop)
-        ):
-            self._futures.append(self._pool.submit(self._loader.batch, self._next))
-            self._next += 1
-
-    def close(self) -> None:
-        """Stop the threads: batches not begun are dropped, one under way is finished first."""
-        self._closed = True
-        for future in self._futures:
-            future.cancel()
-        self._futures.clear()
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
-
-    def __enter__(self) -> Batches:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
