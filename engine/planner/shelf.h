@@ -16,7 +16,10 @@ struct Placed {
 class Shelf {
  public:
   void insert(const Placed& placed) {
-    if (chunks_.empty()) chunks_.emplace_back();
+    if (chunks_.empty()) {
+      chunks_.push_back({placed});
+      return;
+    }
     auto chunk = std::upper_bound(
         chunks_.begin(), chunks_.end(), placed.offset,
         [](std::int64_t offset, const Chunk& c) { return offset < c.front().offset; });
