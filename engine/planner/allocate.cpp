@@ -9,6 +9,8 @@
 namespace mb::planner {
 namespace {
 
+constexpr int kPromotions = 40;  // of one order
+
 std::int64_t height_of(std::span<const Rectangle> rectangles,
                        std::span<const std::int64_t> offsets) {
   std::int64_t height = 0;
@@ -26,10 +28,31 @@ void keep_lower(std::span<const Rectangle> rectangles, std::vector<std::int64_t>
   best.height = height;
 }
 
-void try_greedily(std::span<const Rectangle> rectangles, std::int64_t enough, Allocation& best) {
+// Places again and again; what came to lie above `enough` goes first the next time ("squeaky wheel
+// optimisation", Joslin & Clements, JAIR 1999). The two-ended attempts gain most from it.
+void promote(std::span<const Rectangle> rectangles, const Sections& sections, Attempt attempt,
+             std::int64_t enough, std::int64_t& work, Allocation& best) {
+  for (int round = 0; round < kPromotions && work > 0; ++round) {
+    const std::vector<std::int64_t> offsets = place(rectangles, sections, attempt, work);
+    keep_lower(rectangles, offsets, best);
+    if (best.height <= enough) return;
+    std::stable_partition(attempt.order.begin(), attempt.order.end(),
+                          [&](int r) { return offsets[r] + rectangles[r].size > enough; });
+  }
+}
+
+void try_greedily(std::span<const Rectangle> rectangles, std::int64_t enough, std::int64_t& work,
+                  Allocation& best) {
   const Sections sections(rectangles);
-  for (int number = 0; number < kAttempts; ++number) {
-    keep_lower(rectangles, place(rectangles, sections, attempt(number, rectangles)), best);
+  int lowest = 0;
+  for (int number = 0; number < kAttempts && (number == 0 || work > 0); ++number) {
+    const std::int64_t before = best.height;
+    keep_lower(rectangles, place(rectangles, sections, attempt(number, rectangles), work), best);
+    if (best.height <= enough) return;
+    if (best.height < before) lowest = number;
+  }
+  for (const int number : {kAttempts - 2, kAttempts - 1, lowest}) {
+    promote(rectangles, sections, attempt(number, rectangles), enough, work, best);
     if (best.height <= enough) return;
   }
 }
@@ -75,7 +98,7 @@ Allocation allocate(std::span<const Rectangle> rectangles, std::int64_t wanted, 
   Allocation found;
   const std::int64_t bound = max_live(solid), enough = std::max(wanted, bound);
   if (!solid.empty()) {
-    try_greedily(solid, enough, found);
+    try_greedily(solid, enough, work, found);
     if (found.height > enough) search(solid, bound, enough, work, found);
   }
   for (std::size_t k = 0; k < solid.size(); ++k) best.offsets[number[k]] = found.offsets[k];

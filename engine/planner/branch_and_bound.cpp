@@ -135,7 +135,9 @@ std::int64_t Search::failures_in(const Valley& valley) const {
 // choices for each failure there (as in "dom/wdeg", Boussemart et al., ECAI 2004).
 void Search::open(Node& node) const {
   node.hash = seed_;
+  node.work = 0;
   for (const Item& item : node.items) {
+    node.work += 1 + (last_[item.index] - first_[item.index]) / 8;
     const std::uint64_t place = (std::uint64_t(item.index) << 1) | std::uint64_t(item.waiting);
     node.hash += mixed(mixed(place + 1) + std::uint64_t(item.support));
   }
@@ -159,7 +161,7 @@ bool Search::next_candidate(Node& node, std::int64_t& work) {
   Items rest;
   while (node.tried < node.candidates.size()) {
     const Candidate& chosen = node.candidates[node.tried++];
-    work -= std::int64_t(node.items.size());
+    work -= node.work;
     offsets_[chosen.index] = chosen.offset;
     if (!place(node, chosen, rest) || !refine(rest)) continue;
     split(rest, node.parts);
