@@ -5,11 +5,13 @@
 
 #include "branch_and_bound.h"
 #include "greedy.h"
+#include "repair.h"
 
 namespace mb::planner {
 namespace {
 
-constexpr int kPromotions = 40;  // of one order
+constexpr int kPromotions = 40;       // of one order
+constexpr int kSearchedWhole = 2000;  // rectangles
 
 std::int64_t height_of(std::span<const Rectangle> rectangles,
                        std::span<const std::int64_t> offsets) {
@@ -57,6 +59,23 @@ void try_greedily(std::span<const Rectangle> rectangles, std::int64_t enough, st
   }
 }
 
+// Looks for a placement below `target`: a new one of all rectangles when they are few, or by
+// repairing the best one.
+Outcome lower_to(std::span<const Rectangle> rectangles, std::int64_t target, std::int64_t& work,
+                 Allocation& best) {
+  Outcome outcome;
+  std::vector<std::int64_t> offsets(rectangles.size(), -1);
+  if (int(rectangles.size()) <= kSearchedWhole) {
+    outcome = place_below(rectangles, target, offsets, work);
+  } else {
+    offsets = best.offsets;
+    const bool repaired = repair(rectangles, Sections(rectangles), target, offsets, work);
+    outcome = repaired ? Outcome::kSolved : Outcome::kGaveUp;
+  }
+  if (outcome == Outcome::kSolved) keep_lower(rectangles, std::move(offsets), best);
+  return outcome;
+}
+
 // Halves the heights between the least one not excluded and the best one found. Heights are sums of
 // sizes, so only multiples of the sizes' common divisor are possible.
 void search(std::span<const Rectangle> rectangles, std::int64_t bound, std::int64_t enough,
@@ -66,14 +85,11 @@ void search(std::span<const Rectangle> rectangles, std::int64_t bound, std::int6
   std::int64_t low = bound, target = enough / step * step;
   bool proven = true;
   while (work > 0 && low < best.height && best.height > enough) {
-    std::vector<std::int64_t> offsets(rectangles.size(), -1);
     std::int64_t share = std::max<std::int64_t>(work / 2, 1);
     work -= share;
-    const Outcome outcome = place_below(rectangles, target, offsets, share);
+    const Outcome outcome = lower_to(rectangles, target, share, best);
     work += share;
-    if (outcome == Outcome::kSolved) {
-      keep_lower(rectangles, std::move(offsets), best);
-    } else {
+    if (outcome != Outcome::kSolved) {
       proven &= outcome == Outcome::kImpossible;
       low = target + step;
     }

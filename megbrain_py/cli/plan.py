@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Steps of search: about 2 s, and 10 s where a capacity has to be met.
-_WORK, _WORK_FOR_CAPACITY = 40_000_000, 200_000_000
+# Steps of search: about 3 s, and 10 s where a capacity has to be met.
+_WORK, _WORK_FOR_CAPACITY = 200_000_000, 600_000_000
 
 
 def add_plan(commands: Any) -> None:
