@@ -75,7 +75,7 @@ bool Repair::clear(int begin, int end, std::int64_t& work) {
   for (int r = 0; r < int(rectangles_.size()); ++r) {
     if (!is_moved[r] && overlaps_any(r, moved)) part.push_back(r);
   }
-  work -= std::int64_t(rectangles_.size());
+  work -= std::int64_t(rectangles_.size()) * (1 + std::int64_t(moved.size()) / 16);
   std::vector<Rectangle> placed;
   std::vector<std::int64_t> offsets;
   for (std::size_t k = 0; k < part.size(); ++k) {
