@@ -25,8 +25,7 @@ struct Attempt {
 
 // Attempt number `number` of kAttempts: 8 orders with both fits, and then two that place what is
 // live at the peak from below and everything else from the top, in program order and by size.
-// Sources: Pisarchyk & Lee 2020 (arXiv 2001.03288) for size and duration; MegEngine and TelaMalloc
-// place by contention.
+// Source of size and duration as orders: Pisarchyk & Lee 2020 (arXiv 2001.03288).
 constexpr int kAttempts = 18;
 Attempt attempt(int number, std::span<const Rectangle> rectangles);
 

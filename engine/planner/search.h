@@ -11,7 +11,11 @@
 // - waiting: a rectangle that the ascending order has passed by. It may only be placed once another
 //   one has been put under it, so it lies at least at the lowest top that such a one can have.
 // - sections: between two neighbouring ends of lifetimes the same rectangles are live. What is
-//   missing there needs its bytes above the lowest offset that one of them can still get.
+//   missing there lies one above the other, none below its least offset; if that only fits with a
+//   certain one at the bottom, the least offsets of the others rise.
+// - valleys: the ascending order is only kept within a valley, not between them. Which one is
+// filled
+//   first is free: the one with the fewest choices and the most failures so far.
 // - a rectangle on which nothing can come to lie lower than its top is placed without branching.
 // - decomposition: when no missing rectangle crosses a point of time, both sides are solved alone.
 // - a part that was once found to be unsolvable is recognised by a hash of its state.
