@@ -23,7 +23,7 @@ test: $(VENV)/.installed
 
 # The engine built with sanitizers, in a folder of its own, under the tests that load it. GCC only.
 SANITIZED_TESTS := $(addprefix tests/test_,operators.py engine.py index_errors.py bad_plans.py \
-                     sanitizers.py)
+                     planning.py sanitizers.py)
 THREAD_TESTS := $(addprefix tests/test_,operators.py engine.py data_loader.py sanitizers.py)
 PRELOAD = $$($${CXX:-c++} -print-file-name=$(1)) $$($${CXX:-c++} -print-file-name=libstdc++.so)
 SANITIZED = env PYTHONPATH=.venv-$(1) PYTHONSAFEPATH=1 PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 \
@@ -76,7 +76,7 @@ test-cuda: $(VENV)/.installed
 
 clean:
 	rm -rf $(VENV) .venv-address .venv-thread build dist *.egg-info
-	rm -f megbrain_py/_engine*.so megbrain_py/libdnnl.so.* megbrain_py/libmb_*.so
+	rm -f megbrain_py/_engine*.so megbrain_py/_planner*.so megbrain_py/libdnnl.so.* megbrain_py/libmb_*.so
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \

@@ -47,6 +47,11 @@ class _Lowering:
         self.blocks: list[StateBlock] = []
         self.steps: list[Step] = []
         self.maker: dict[Var, Step] = {}
+        # Looked up for every update: who reads, who writes, which values share, who comes after.
+        self.readers: dict[Storage, list[Step]] = {}
+        self.writers: dict[Storage, list[Step]] = {}
+        self.sharing: dict[Storage, list[Var]] = {}
+        self.successors: dict[Step, list[Step]] = {}
         self.fetched: dict[str, Var] = dict(graph.outputs)
 
     # --- values and steps ---
@@ -81,7 +86,18 @@ class _Lowering:
         step.after.extend(dict.fromkeys(self.maker[v] for v in inputs if v in self.maker))
         self.maker.update((v, step) for v in outputs)
         self.steps.append(step)
+        for before in step.after:
+            self.successors.setdefault(before, []).append(step)
+        for storage in dict.fromkeys(self.storage[v] for v in inputs):
+            self.readers.setdefault(storage, []).append(step)
+        for storage in dict.fromkeys(self.storage[v] for v in outputs):
+            self.writers.setdefault(storage, []).append(step)
         return step
+
+    def _run_after(self, step: Step, others: Sequence[Step]) -> None:
+        step.after.extend(others)
+        for before in others:
+            self.successors.setdefault(before, []).append(step)
 
     def _add_state(self, var: Var) -> None:
         if isinstance(var, Parameter):
@@ -111,35 +127,37 @@ class _Lowering:
         for parameter, new in new_values.items():
             if self.storage[new].state is not None:  # another parameter's old value
                 new_values[parameter] = self._copy(new)
+        for v, storage in self.storage.items():
+            self.sharing.setdefault(storage, []).append(v)
         remaining = {p: v for p, v in new_values.items() if not self._write_directly(p, v)}
         for parameter, new in remaining.items():
-            readers = self._readers(self.storage[parameter])
+            readers = list(self.readers.get(self.storage[parameter], ()))
             copy = self.maker[self._copy(new, self.storage[parameter])]
-            copy.after.extend(readers)
+            self._run_after(copy, readers)
 
     def _same(self, a: Var, b: Var) -> bool:
         return self.storage[a] is self.storage[b]
 
-    def _readers(self, storage: Storage) -> list[Step]:
-        return [s for s in self.steps if any(self.storage[v] is storage for v in s.inputs)]
-
     def _write_directly(self, parameter: Var, new: Var) -> bool:
         """Let the step that makes `new` write into the parameter; False when it may not."""
         target, source = self.storage[parameter], self.storage[new]
-        writers = [s for s in self.steps if any(self.storage[v] is source for v in s.outputs)]
+        writers = self.writers.get(source, [])
         if source.state is not None or len(writers) != 1:
             return False
         writer = writers[0]
         own = [i for i, v in enumerate(writer.inputs) if self.storage[v] is target]
         if own and not self._allowed(writer, source, own):
             return False
-        readers = [s for s in self._readers(target) if s is not writer]
+        readers = [s for s in self.readers.get(target, ()) if s is not writer]
         if self._depend_on(writer) & set(readers):
             return False  # somebody reads the old value after the new one is made
-        writer.after.extend(readers)
-        for v, storage in self.storage.items():
-            if storage is source:
-                self.storage[v] = target
+        self._run_after(writer, readers)
+        for v in self.sharing[source]:
+            self.storage[v] = target
+        for index in (self.readers, self.writers):
+            both = dict.fromkeys((*index.get(target, ()), *index.pop(source, ())))
+            index[target] = list(both)
+        self.sharing[target] += self.sharing.pop(source)
         return True
 
     def _allowed(self, step: Step, source: Storage, inputs: Sequence[int]) -> bool:
@@ -153,14 +171,10 @@ class _Lowering:
 
     def _depend_on(self, start: Step) -> set[Step]:
         """Steps that can only run after `start`."""
-        successors: dict[Step, list[Step]] = {}
-        for step in self.steps:
-            for before in step.after:
-                successors.setdefault(before, []).append(step)
         reached: set[Step] = set()
         stack = [start]
         while stack:
-            for step in successors.get(stack.pop(), []):
+            for step in self.successors.get(stack.pop(), ()):
                 if step not in reached:
                     reached.add(step)
                     stack.append(step)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from megbrain_py.cli.bench import add_bench
 from megbrain_py.cli.compare import add_compare
 from megbrain_py.cli.detect import add_test_time
+from megbrain_py.cli.plan import add_plan
 from megbrain_py.errors import MegBrainError
 
 USER_ERROR = 2  # exit code of anything that the person who typed can put right
@@ -41,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_looking(commands)
     _add_operators(commands)
     add_bench(commands)
+    add_plan(commands)
     return parser
 
 
@@ -151,6 +153,7 @@ _RUNS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "build-op": lambda a: _module("own_op").build_op(a.folder),
     "new-op": lambda a: _module("own_op").new_op(a.folder),
     "bench": lambda a: _module("bench").bench(a),
+    "plan": lambda a: _module("plan").plan(a),
 }
 
 
