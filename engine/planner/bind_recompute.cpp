@@ -5,7 +5,10 @@
 #include <stdexcept>
 
 #include "bindings.h"
+#include "bound.h"
+#include "evict.h"
 #include "exact.h"
+#include "refine.h"
 #include "timeline.h"
 
 namespace py = pybind11;
@@ -33,7 +36,7 @@ Graph graph_from(std::vector<Bytes> bytes, const Ints& base, const Ints& keep,
   for (int t : keep) graph.keep.at(t) = !is_base.at(t);
   for (const auto& [cost, workspace, inputs, outputs, permits, backward] : tasks) {
     const int number = graph.task_count();
-    Task task{cost, workspace, {}, outputs, {}, 0, backward};
+    Task task{cost, workspace, {}, outputs, {}, 0, 0, backward};
     for (int t : inputs) {
       if (is_base.at(t)) continue;
       task.inputs.push_back(t);
@@ -44,7 +47,11 @@ Graph graph_from(std::vector<Bytes> bytes, const Ints& base, const Ints& keep,
       task.output_bytes += graph.bytes[t];
     }
     for (const auto& [out, in] : permits) {
-      if (!is_base.at(in)) task.permits.push_back({out, in});
+      if (is_base.at(in)) {
+        task.base_relief += std::min(graph.bytes[in], graph.bytes[out]);
+      } else {
+        task.permits.push_back({out, in});
+      }
     }
     graph.tasks.push_back(std::move(task));
   }
@@ -91,6 +98,27 @@ void bind_recompute(py::module_& module) {
   module.def("events", &events, "graph"_a, "runs"_a);
   module.def("peak", &peak_of, "graph"_a, "runs"_a, released);
   module.def("cost", &cost_of, "graph"_a, "runs"_a, released);
+  module.def("least_peak_bound", &least_peak_bound, "graph"_a);
+  module.def(
+      "slice_bound",
+      [](const Graph& graph, Bytes budget, int slices, int price_steps) {
+        const Bound bound = slice_bound(graph, budget, slices, price_steps);
+        return std::make_tuple(bound.cost, bound.feasible, bound.task);
+      },
+      "graph"_a, "budget"_a, "slices"_a, "price_steps"_a, released);
+  module.def(
+      "evict",
+      [](const Graph& graph, const Ints& order, Bytes budget, double exponent,
+         std::vector<float> weight, double cutoff) {
+        return evict(graph, order, budget, {exponent, std::move(weight), cutoff});
+      },
+      "graph"_a, "order"_a, "budget"_a, "exponent"_a, "weight"_a, "cutoff"_a, released);
+  module.def("fill_gaps", &fill_gaps, "graph"_a, "runs"_a, "budget"_a, released);
+  module.def(
+      "slice_cut",
+      [](const Graph& graph, int task, double price) { return slice_cut(graph, task, price); },
+      "graph"_a, "task"_a, "price"_a, released);
+  module.def("fullest_slice", &fullest_slice, "graph"_a, released);
   module.def(
       "exact",
       [](const Graph& graph, Bytes budget, std::int64_t max_states, double cutoff) {

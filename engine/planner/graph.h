@@ -19,6 +19,7 @@ struct Task {
   std::vector<int> inputs, outputs;  // base tensors are left out: they are always there
   std::vector<Permit> permits;       // at most one for an output
   Bytes output_bytes = 0;
+  Bytes base_relief = 0;  // what permits over base tensors may save: only bounds count with it
   bool backward = false;
 };
 

@@ -1,0 +1,22 @@
+// Offline eviction: replay an order, drop what is cheap to make again when memory runs out.
+#pragma once
+
+#include <limits>
+#include <optional>
+
+#include "timeline.h"
+
+namespace mb::planner {
+
+struct EvictRule {
+  double exponent = 1;           // of the distance to the next read
+  std::vector<float> weight;     // of each tensor's cost; empty: 1
+  double cutoff = std::numeric_limits<double>::infinity();  // give up at this cost
+};
+
+// Runs of every task in `order` (each once, inputs first) and of what must be made again; nothing
+// when the rule does not find a schedule whose peak is at most `budget`.
+std::optional<Runs> evict(const Graph& graph, const std::vector<int>& order, Bytes budget,
+                          const EvictRule& rule);
+
+}  // namespace mb::planner

@@ -1,0 +1,154 @@
+#include "refine.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace mb::planner {
+namespace {
+
+// A schedule with what is needed to judge the removal of single runs.
+class Filling {
+ public:
+  Filling(const Graph& graph, Runs runs, Bytes budget)
+      : graph_(graph), budget_(budget), runs_(std::move(runs)) {
+    names_.resize(runs_.size());
+    std::iota(names_.begin(), names_.end(), 0);
+    index();
+  }
+
+  Runs improve() {
+    while (pass()) {
+    }
+    return std::move(runs_);
+  }
+
+ private:
+  void index() {
+    line_ = timeline(graph_, runs_);
+    made_by_.assign(runs_.size(), {});
+    before_.assign(line_.lives.size(), -1);
+    std::vector<int> latest(graph_.bytes.size(), -1);
+    for (int life = 0; life < int(line_.lives.size()); ++life) {
+      const Life& l = line_.lives[life];
+      made_by_[l.first].push_back(life);
+      before_[life] = latest[l.tensor];
+      latest[l.tensor] = life;
+    }
+    place_.assign(names_.empty() ? 0 : *std::max_element(names_.begin(), names_.end()) + 1, -1);
+    for (int at = 0; at < int(names_.size()); ++at) place_[names_[at]] = at;
+  }
+
+  bool pass() {
+    std::vector<std::pair<double, int>> order;  // (-cost over bytes and time, name)
+    for (int at = 0; at < int(runs_.size()); ++at) {
+      double held = 1;
+      bool again = false;
+      for (int life : made_by_[at]) {
+        const Life& l = line_.lives[life];
+        if (before_[life] < 0) continue;
+        again = true;
+        if (!is_read(l)) continue;
+        held += double(graph_.bytes[l.tensor]) * (at - line_.lives[before_[life]].last);
+      }
+      if (again) order.emplace_back(-graph_.tasks[runs_[at]].cost / held, names_[at]);
+    }
+    std::sort(order.begin(), order.end());
+    bool changed = false;
+    for (const auto& [value, name] : order) {
+      if (place_[name] >= 0 && removable(place_[name]) && remove(place_[name])) changed = true;
+    }
+    return changed;
+  }
+
+  bool is_read(const Life& l) const {
+    return l.last > l.first || (graph_.keep[l.tensor] && l.last == int(runs_.size()) - 1);
+  }
+
+  // Cheap and a little too willing (inputs may be read again); `remove` looks at everything.
+  bool removable(int at) {
+    int from = at;
+    for (int life : made_by_[at]) {
+      if (!is_read(line_.lives[life])) continue;
+      if (before_[life] < 0) return false;
+      from = std::min(from, line_.lives[before_[life]].last + 1);
+    }
+    extra_.assign(std::size_t(at - from) + 1, 0);
+    for (int life : made_by_[at]) {
+      if (!is_read(line_.lives[life])) continue;
+      extra_[line_.lives[before_[life]].last + 1 - from] += graph_.bytes[line_.lives[life].tensor];
+    }
+    Bytes spare = 0;  // the run's inputs may not have to be there
+    for (int t : graph_.tasks[runs_[at]].inputs) spare += graph_.bytes[t];
+    Bytes sum = 0;
+    for (int q = from; q < at; ++q) {
+      sum += extra_[q - from];
+      if (line_.live[q] + sum - spare > budget_) return false;
+    }
+    return true;
+  }
+
+  bool remove(int at) {
+    Runs shorter = runs_;
+    shorter.erase(shorter.begin() + at);
+    Runs kept = tidy(graph_, shorter);
+    if (peak_of(graph_, kept) > budget_) return false;
+    names_.erase(names_.begin() + at);
+    if (kept.size() != shorter.size()) rename(shorter, kept);
+    runs_ = std::move(kept);
+    index();
+    return true;
+  }
+
+  // Names of the runs that tidy kept. It keeps a subsequence, matched from the end as it was made.
+  void rename(const Runs& from, const Runs& kept) {
+    std::vector<int> names;
+    std::size_t k = kept.size();
+    for (std::size_t at = from.size(); at-- > 0 && k > 0;) {
+      if (from[at] != kept[k - 1]) continue;
+      names.push_back(names_[at]);
+      --k;
+    }
+    std::reverse(names.begin(), names.end());
+    names_ = std::move(names);
+  }
+
+  const Graph& graph_;
+  const Bytes budget_;
+  Runs runs_;
+  std::vector<int> names_, place_;  // stable names of runs while positions shift
+  Timeline line_;
+  std::vector<std::vector<int>> made_by_;  // run -> lives that begin there
+  std::vector<int> before_;                // life -> the tensor's life before it
+  std::vector<Bytes> extra_;
+};
+
+}  // namespace
+
+Runs fill_gaps(const Graph& graph, Runs runs, Bytes budget) {
+  return Filling(graph, std::move(runs), budget).improve();
+}
+
+Runs run_later(const Graph& graph, const Runs& runs, Bytes budget) {
+  std::vector<int> seen(graph.tasks.size(), 0);
+  Runs later = runs;
+  for (int at = int(runs.size()) - 1; at >= 0; --at) seen[runs[at]]++;
+  for (int at = int(later.size()) - 2; at >= 0; --at) {
+    const int o = later[at];
+    if (--seen[o] == 0) continue;  // the first run stays: its readers follow it at once
+    int to = at;
+    const auto reads = [&](int user, int t) {
+      const auto& inputs = graph.tasks[user].inputs;
+      return std::find(inputs.begin(), inputs.end(), t) != inputs.end();
+    };
+    for (; to + 1 < int(later.size()); ++to) {
+      const int next = later[to + 1];
+      if (next == o) break;
+      const auto& outputs = graph.tasks[o].outputs;
+      if (std::any_of(outputs.begin(), outputs.end(), [&](int t) { return reads(next, t); })) break;
+    }
+    if (to > at) std::rotate(later.begin() + at, later.begin() + at + 1, later.begin() + to + 1);
+  }
+  return peak_of(graph, later) <= budget ? later : runs;
+}
+
+}  // namespace mb::planner
