@@ -76,7 +76,7 @@ test-cuda: $(VENV)/.installed
 
 clean:
 	rm -rf $(VENV) .venv-address .venv-thread build dist *.egg-info
-	rm -f megbrain_py/_engine*.so megbrain_py/libdnnl.so.* megbrain_py/libmb_*.so
+	rm -f megbrain_py/_engine*.so megbrain_py/_planner*.so megbrain_py/libdnnl.so.* megbrain_py/libmb_*.so
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \

@@ -43,7 +43,7 @@ def onednn_options() -> list[str]:
 
 
 class CMakeBuild(build_ext):
-    """Configures and builds the single module target `_engine`."""
+    """Configures and builds the modules `_engine` and `_planner`, in one run of CMake."""
 
     def copy_extensions_to_source(self) -> None:
         """For editable installs; libraries of the build must lie beside the module there too."""
@@ -55,11 +55,11 @@ class CMakeBuild(build_ext):
             for library in [*built.parent.glob("libdnnl.so*"), *built.parent.glob("libmb_*.so")]:
                 shutil.copy2(library, home / library.name)
 
-    def build_extension(self, ext: Extension) -> None:
+    def build_extensions(self) -> None:
         import pybind11  # a build requirement; not needed to read metadata
 
         # Editable installs build into the source tree, wheels into build_lib: same relative place.
-        target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
+        target = Path(self.get_ext_fullpath(self.extensions[0].name)).resolve().parent
         build = Path(self.build_temp).resolve() / "cmake"
         build.mkdir(parents=True, exist_ok=True)
         ninja = shutil.which("ninja")
@@ -121,8 +121,8 @@ setup(
         "megbrain_py.include.mb": "engine/include/mb",
     },
     # Headers, those of the rooms too: operators outside of the tree are compiled against them.
-    package_data={"megbrain_py": ["py.typed", "_engine.pyi"], "": ["*.h"]},
-    ext_modules=[Extension("megbrain_py._engine", sources=[])],
+    package_data={"megbrain_py": ["py.typed", "*.pyi"], "": ["*.h"]},
+    ext_modules=[Extension(f"megbrain_py.{name}", sources=[]) for name in ("_engine", "_planner")],
     cmdclass={"build_ext": CMakeBuild},
     zip_safe=False,
 )

@@ -10,7 +10,8 @@
 namespace mb::planner {
 
 // Arrays of int64, C-contiguous; others are converted.
-using Integers = pybind11::array_t<std::int64_t, pybind11::array::c_style | pybind11::array::forcecast>;
+using Integers =
+    pybind11::array_t<std::int64_t, pybind11::array::c_style | pybind11::array::forcecast>;
 
 inline std::span<const std::int64_t> view(const Integers& array) {
   return {array.data(), std::size_t(array.size())};

@@ -8,7 +8,7 @@ namespace {
 
 constexpr int kNever = std::numeric_limits<int>::max();
 constexpr int kDeepest = 48;    // tasks looked at to price a tensor; deeper ones count as one
-constexpr int kMostRuns = 25;   // times the number of tasks: beyond it, a rule only thrashes
+constexpr int kMostRuns = 10;   // times the number of tasks: beyond it, a rule only thrashes
 
 // h_DTR (Kirisame et al. 2021) with a future: a tensor's score is the cost to make it again over
 // bytes times the distance to its next read, which is exact here (Belady), not guessed from the
@@ -58,7 +58,7 @@ class Eviction {
   // Also through evicted tensors.
   int next_need(int t) {
     Tensor& tensor = tensors_[t];
-    if (tensor.indirect != kNever && tensor.indirect <= now_) tensor.indirect = look_through(t);
+    if (tensor.indirect != kNever && tensor.indirect < now_) tensor.indirect = look_through(t);
     return std::min(next_read(t), tensor.indirect);
   }
 
@@ -68,7 +68,7 @@ class Eviction {
       for (int u : graph_.tasks[user].outputs) {
         if (tensors_[u].resident || !tensors_[u].made) continue;
         const int need = std::min(next_read(u), tensors_[u].indirect);
-        if (need > now_) soonest = std::min(soonest, need);
+        if (need >= now_) soonest = std::min(soonest, need);
       }
     }
     return soonest;
@@ -140,7 +140,7 @@ class Eviction {
       const int out = stack_.back();
       stack_.pop_back();
       for (int input : graph_.tasks[graph_.maker[out]].inputs) {
-        if (tensors_[input].indirect <= need && tensors_[input].indirect > now_) continue;
+        if (tensors_[input].indirect <= need && tensors_[input].indirect >= now_) continue;
         tensors_[input].indirect = need;
         if (!tensors_[input].resident) stack_.push_back(input);
       }

@@ -1,28 +1,62 @@
 #include "rectangles.h"
 
 #include <algorithm>
+#include <bit>
+#include <numeric>
 
 namespace mb::planner {
 
-std::int64_t max_live(std::span<const Rectangle> rectangles) {
-  struct Change {
-    std::int64_t time, bytes;
-  };
-  std::vector<Change> changes;
-  changes.reserve(2 * rectangles.size());
+Sections::Sections(std::span<const Rectangle> rectangles)
+    : first(rectangles.size()), last(rectangles.size()) {
   for (const Rectangle& r : rectangles) {
-    if (r.lower >= r.upper) continue;
-    changes.push_back({r.lower, r.size});
-    changes.push_back({r.upper, -r.size});
+    times.push_back(r.lower);
+    times.push_back(r.upper);
   }
-  // At one time ends come before beginnings: an interval does not contain its upper end.
-  std::sort(changes.begin(), changes.end(), [](const Change& a, const Change& b) {
-    return a.time != b.time ? a.time < b.time : a.bytes < b.bytes;
-  });
-  std::int64_t live = 0, most = 0;
-  for (const Change& change : changes) {
-    live += change.bytes;
-    most = std::max(most, live);
+  std::sort(times.begin(), times.end());
+  times.erase(std::unique(times.begin(), times.end()), times.end());
+  auto at = [&](std::int64_t time) {
+    return int(std::lower_bound(times.begin(), times.end(), time) - times.begin());
+  };
+  for (std::size_t r = 0; r < rectangles.size(); ++r) {
+    first[r] = at(rectangles[r].lower);
+    last[r] = std::max(first[r], at(rectangles[r].upper));
+  }
+}
+
+std::vector<std::int64_t> live_bytes(std::span<const Rectangle> rectangles,
+                                     const Sections& sections) {
+  std::vector<std::int64_t> live(sections.times.size() + 1);
+  for (std::size_t r = 0; r < rectangles.size(); ++r) {
+    live[sections.first[r]] += rectangles[r].size;
+    live[sections.last[r]] -= rectangles[r].size;
+  }
+  std::partial_sum(live.begin(), live.end(), live.begin());
+  return live;
+}
+
+std::int64_t max_live(std::span<const Rectangle> rectangles) {
+  const std::vector<std::int64_t> live = live_bytes(rectangles, Sections(rectangles));
+  return *std::max_element(live.begin(), live.end());
+}
+
+std::vector<std::int64_t> live_beside(std::span<const Rectangle> rectangles) {
+  const Sections sections(rectangles);
+  const std::vector<std::int64_t> live = live_bytes(rectangles, sections);
+  // levels[k][s]: the most of sections [s, s + 2^k), so that two of them cover any lifetime.
+  std::vector<std::vector<std::int64_t>> levels{live};
+  for (std::size_t width = 1; 2 * width <= live.size(); width *= 2) {
+    const std::vector<std::int64_t>& below = levels.back();
+    std::vector<std::int64_t> level(below.size() - width);
+    for (std::size_t s = 0; s < level.size(); ++s) level[s] = std::max(below[s], below[s + width]);
+    levels.push_back(std::move(level));
+  }
+  std::vector<std::int64_t> most(rectangles.size());
+  for (std::size_t r = 0; r < rectangles.size(); ++r) {
+    const unsigned length = unsigned(sections.last[r] - sections.first[r]);
+    if (length == 0) continue;
+    const int level = std::bit_width(length) - 1;
+    most[r] =
+        std::max(levels[level][sections.first[r]], levels[level][sections.last[r] - (1 << level)]);
   }
   return most;
 }

@@ -1,0 +1,8 @@
+"""The compiled module of the planner (engine/planner/); only planning/ imports it."""
+
+import numpy as np
+import numpy.typing as npt
+
+_Ints = npt.NDArray[np.int64]
+
+def max_live(lower: _Ints, upper: _Ints, size: _Ints) -> int: ...
