@@ -8,6 +8,7 @@
 #include "bound.h"
 #include "evict.h"
 #include "exact.h"
+#include "order.h"
 #include "refine.h"
 #include "timeline.h"
 
@@ -107,6 +108,11 @@ void bind_recompute(py::module_& module) {
       },
       "graph"_a, "budget"_a, "slices"_a, "price_steps"_a, released);
   module.def(
+      "order",
+      [](const Graph& graph, int rule) { return order_by(graph, OrderRule(rule)); }, "graph"_a,
+      "rule"_a, released);
+  module.def("lower_peak", &lower_peak, "graph"_a, "order"_a, "enough"_a, "tries"_a, released);
+  module.def(
       "evict",
       [](const Graph& graph, const Ints& order, Bytes budget, double exponent,
          std::vector<float> weight, double cutoff) {
@@ -114,6 +120,7 @@ void bind_recompute(py::module_& module) {
       },
       "graph"_a, "order"_a, "budget"_a, "exponent"_a, "weight"_a, "cutoff"_a, released);
   module.def("fill_gaps", &fill_gaps, "graph"_a, "runs"_a, "budget"_a, released);
+  module.def("run_later", &run_later, "graph"_a, "runs"_a, "budget"_a, released);
   module.def(
       "slice_cut",
       [](const Graph& graph, int task, double price) { return slice_cut(graph, task, price); },

@@ -34,8 +34,28 @@ class Filling {
       before_[life] = latest[l.tensor];
       latest[l.tensor] = life;
     }
+    find_reads();
     place_.assign(names_.empty() ? 0 : *std::max_element(names_.begin(), names_.end()) + 1, -1);
     for (int at = 0; at < int(names_.size()); ++at) place_[names_[at]] = at;
+  }
+
+  // The life that each input of a run reads, and each life's last read but one.
+  void find_reads() {
+    read_lives_.assign(runs_.size(), {});
+    read_before_.assign(line_.lives.size(), 0);
+    std::vector<int> current(graph_.bytes.size(), -1), last(line_.lives.size());
+    for (int at = 0; at < int(runs_.size()); ++at) {
+      for (int t : graph_.tasks[runs_[at]].inputs) {
+        const int life = current[t];
+        read_lives_[at].push_back(life);
+        read_before_[life] = last[life];
+        last[life] = at;
+      }
+      for (int life : made_by_[at]) {
+        current[line_.lives[life].tensor] = life;
+        read_before_[life] = last[life] = at;
+      }
+    }
   }
 
   bool pass() {
@@ -64,7 +84,7 @@ class Filling {
     return l.last > l.first || (graph_.keep[l.tensor] && l.last == int(runs_.size()) - 1);
   }
 
-  // Cheap and a little too willing (inputs may be read again); `remove` looks at everything.
+  // Exact but for runs that removal makes useless in turn; `remove` looks at everything.
   bool removable(int at) {
     int from = at;
     for (int life : made_by_[at]) {
@@ -72,17 +92,21 @@ class Filling {
       if (before_[life] < 0) return false;
       from = std::min(from, line_.lives[before_[life]].last + 1);
     }
+    const auto& inputs = graph_.tasks[runs_[at]].inputs;
     extra_.assign(std::size_t(at - from) + 1, 0);
     for (int life : made_by_[at]) {
       if (!is_read(line_.lives[life])) continue;
       extra_[line_.lives[before_[life]].last + 1 - from] += graph_.bytes[line_.lives[life].tensor];
     }
-    Bytes spare = 0;  // the run's inputs may not have to be there
-    for (int t : graph_.tasks[runs_[at]].inputs) spare += graph_.bytes[t];
+    for (std::size_t i = 0; i < inputs.size(); ++i) {  // what only this run holds goes
+      const int life = read_lives_[at][i];
+      if (line_.lives[life].last != at) continue;
+      extra_[std::max(0, read_before_[life] + 1 - from)] -= graph_.bytes[inputs[i]];
+    }
     Bytes sum = 0;
     for (int q = from; q < at; ++q) {
       sum += extra_[q - from];
-      if (line_.live[q] + sum - spare > budget_) return false;
+      if (line_.live[q] + sum > budget_) return false;
     }
     return true;
   }
@@ -118,6 +142,8 @@ class Filling {
   std::vector<int> names_, place_;  // stable names of runs while positions shift
   Timeline line_;
   std::vector<std::vector<int>> made_by_;  // run -> lives that begin there
+  std::vector<std::vector<int>> read_lives_;
+  std::vector<int> read_before_;
   std::vector<int> before_;                // life -> the tensor's life before it
   std::vector<Bytes> extra_;
 };
