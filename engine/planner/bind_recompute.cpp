@@ -10,6 +10,7 @@
 #include "exact.h"
 #include "order.h"
 #include "refine.h"
+#include "search.h"
 #include "timeline.h"
 
 namespace py = pybind11;
@@ -112,13 +113,8 @@ void bind_recompute(py::module_& module) {
       [](const Graph& graph, int rule) { return order_by(graph, OrderRule(rule)); }, "graph"_a,
       "rule"_a, released);
   module.def("lower_peak", &lower_peak, "graph"_a, "order"_a, "enough"_a, "tries"_a, released);
-  module.def(
-      "evict",
-      [](const Graph& graph, const Ints& order, Bytes budget, double exponent,
-         std::vector<float> weight, double cutoff) {
-        return evict(graph, order, budget, {exponent, std::move(weight), cutoff});
-      },
-      "graph"_a, "order"_a, "budget"_a, "exponent"_a, "weight"_a, "cutoff"_a, released);
+  module.def("evict_search", &evict_search, "graph"_a, "orders"_a, "budget"_a, "start"_a, "work"_a,
+             released);
   module.def("fill_gaps", &fill_gaps, "graph"_a, "runs"_a, "budget"_a, released);
   module.def("run_later", &run_later, "graph"_a, "runs"_a, "budget"_a, released);
   module.def(

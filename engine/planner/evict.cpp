@@ -15,7 +15,7 @@ constexpr int kMostRuns = 10;   // times the number of tasks: beyond it, a rule 
 // past. A dead tensor that an evicted one is made from is read when that one is.
 class Eviction {
  public:
-  Eviction(const Graph& graph, const std::vector<int>& order, Bytes budget, const EvictRule& rule)
+  Eviction(const Graph& graph, const Runs& order, Bytes budget, const EvictRule& rule)
       : graph_(graph),
         order_(order),
         budget_(budget),
@@ -43,6 +43,8 @@ class Eviction {
     }
     return std::move(runs_);
   }
+
+  std::int64_t work() const { return work_; }
 
  private:
   struct Tensor {
@@ -109,6 +111,7 @@ class Eviction {
     for (int look = 0;; ++look) {
       int best = -1;
       double least = 0;
+      work_ += std::int64_t(candidates_.size());
       for (int t : candidates_) {
         if (tensors_[t].locks > 0 || graph_.bytes[t] == 0) continue;
         if (tensors_[t].price < 0) tensors_[t].price = price_of(t);
@@ -194,6 +197,7 @@ class Eviction {
     cost_ += task.cost;
     if (cost_ >= rule_.cutoff) return false;
     runs_.push_back(o);
+    work_ += 8;
     for (int t : task.inputs) --tensors_[t].locks;
     for (int t : taken_) drop(t);
     for (int t : task.outputs) {
@@ -203,7 +207,7 @@ class Eviction {
   }
 
   const Graph& graph_;
-  const std::vector<int>& order_;
+  const Runs& order_;
   const Bytes budget_;
   const EvictRule& rule_;
   Bytes live_;
@@ -213,16 +217,17 @@ class Eviction {
   std::vector<int> seen_, stack_, taken_;
   int stamp_ = 0, now_ = 0;
   double cost_ = 0;
+  std::int64_t work_ = 0;
   Runs runs_;
 };
 
 }  // namespace
 
-std::optional<Runs> evict(const Graph& graph, const std::vector<int>& order, Bytes budget,
-                          const EvictRule& rule) {
-  std::optional<Runs> runs = Eviction(graph, order, budget, rule).run();
-  if (runs) runs = tidy(graph, *runs);
-  return runs;
+Evicted evict(const Graph& graph, const Runs& order, Bytes budget, const EvictRule& rule) {
+  Eviction eviction(graph, order, budget, rule);
+  Evicted result{eviction.run(), eviction.work()};
+  if (result.runs) result.runs = tidy(graph, *result.runs);
+  return result;
 }
 
 }  // namespace mb::planner

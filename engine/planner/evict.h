@@ -14,9 +14,13 @@ struct EvictRule {
   double cutoff = std::numeric_limits<double>::infinity();  // give up at this cost
 };
 
-// Runs of every task in `order` (each once, inputs first) and of what must be made again; nothing
-// when the rule does not find a schedule whose peak is at most `budget`.
-std::optional<Runs> evict(const Graph& graph, const std::vector<int>& order, Bytes budget,
-                          const EvictRule& rule);
+struct Evicted {
+  std::optional<Runs> runs;  // none: the rule does not find a schedule that fits
+  std::int64_t work = 0;     // steps taken: time without a clock, so that results repeat
+};
+
+// Runs of every task in `order` (each once, inputs first) and of what must be made again, with a
+// peak of at most `budget`.
+Evicted evict(const Graph& graph, const Runs& order, Bytes budget, const EvictRule& rule);
 
 }  // namespace mb::planner

@@ -6,6 +6,8 @@
 namespace mb::planner {
 namespace {
 
+constexpr std::int64_t kMostWork = 10'000'000;  // runs looked at, over all removals
+
 // A schedule with what is needed to judge the removal of single runs.
 class Filling {
  public:
@@ -112,6 +114,8 @@ class Filling {
   }
 
   bool remove(int at) {
+    if (spent_ > kMostWork) return false;
+    spent_ += std::int64_t(runs_.size());
     Runs shorter = runs_;
     shorter.erase(shorter.begin() + at);
     Runs kept = tidy(graph_, shorter);
@@ -138,6 +142,7 @@ class Filling {
 
   const Graph& graph_;
   const Bytes budget_;
+  std::int64_t spent_ = 0;
   Runs runs_;
   std::vector<int> names_, place_;  // stable names of runs while positions shift
   Timeline line_;
