@@ -10,7 +10,7 @@
 #include "exact.h"
 #include "order.h"
 #include "refine.h"
-#include "search.h"
+#include "evict_search.h"
 #include "timeline.h"
 
 namespace py = pybind11;

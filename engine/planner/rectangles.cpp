@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <bit>
+#include <iterator>
 #include <numeric>
+#include <set>
+#include <tuple>
 
 namespace mb::planner {
 
@@ -59,6 +62,43 @@ std::vector<std::int64_t> live_beside(std::span<const Rectangle> rectangles) {
         std::max(levels[level][sections.first[r]], levels[level][sections.last[r] - (1 << level)]);
   }
   return most;
+}
+
+std::pair<int, int> find_overlap(std::span<const Rectangle> rectangles,
+                                 std::span<const std::int64_t> offsets) {
+  struct Event {
+    std::int64_t time;
+    bool begins;
+    int index;
+  };
+  std::vector<Event> events;
+  for (int r = 0; r < int(rectangles.size()); ++r) {
+    if (rectangles[r].size == 0 || rectangles[r].lower >= rectangles[r].upper) continue;
+    events.push_back({rectangles[r].lower, true, r});
+    events.push_back({rectangles[r].upper, false, r});
+  }
+  std::sort(events.begin(), events.end(), [](const Event& a, const Event& b) {
+    return std::tuple(a.time, a.begins, a.index) < std::tuple(b.time, b.begins, b.index);
+  });
+  std::set<std::pair<std::int64_t, int>> live;  // offset, index
+  for (const Event& event : events) {
+    const std::pair<std::int64_t, int> entry(offsets[event.index], event.index);
+    if (!event.begins) {
+      live.erase(entry);
+      continue;
+    }
+    const auto at = live.insert(entry).first;
+    if (at != live.begin()) {
+      const auto [offset, below] = *std::prev(at);
+      if (offset + rectangles[below].size > entry.first) return {below, event.index};
+    }
+    if (const auto above = std::next(at); above != live.end()) {
+      if (entry.first + rectangles[event.index].size > above->first) {
+        return {event.index, above->second};
+      }
+    }
+  }
+  return {-1, -1};
 }
 
 }  // namespace mb::planner

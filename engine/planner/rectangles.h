@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace mb::planner {
@@ -31,5 +32,10 @@ std::int64_t max_live(std::span<const Rectangle> rectangles);
 
 // For each rectangle the most bytes that are live at one time of its life, its own among them.
 std::vector<std::int64_t> live_beside(std::span<const Rectangle> rectangles);
+
+// Two rectangles that share a byte at one time; {-1, -1}: none do. A sweep over time that keeps
+// what is live in the order of offsets, where overlapping ones are neighbours.
+std::pair<int, int> find_overlap(std::span<const Rectangle> rectangles,
+                                 std::span<const std::int64_t> offsets);
 
 }  // namespace mb::planner

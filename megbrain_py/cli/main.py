@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from megbrain_py.cli.bench import add_bench
+from megbrain_py.cli.plan import add_plan
 from megbrain_py.errors import MegBrainError
 
 USER_ERROR = 2  # exit code of anything that the person who typed can put right
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     new = commands.add_parser("new-op", help="write a small operator to start from, in a folder")
     new.add_argument("folder", metavar="FOLDER", help="new; its name is the operator's")
     add_bench(commands)
+    add_plan(commands)
     return parser
 
 
@@ -93,7 +95,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 _COMMANDS = (
-    "train", "eval", "predict", "check-data", "info", "test-op", "build-op", "new-op", "bench",
+    "train", "eval", "predict", "check-data", "info", "test-op", "build-op", "new-op", "bench", "plan",
 )  # fmt: skip
 
 
@@ -123,6 +125,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from megbrain_py.cli.bench import bench
 
         return bench(arguments)
+    if command == "plan":
+        from megbrain_py.cli.plan import plan
+
+        return plan(arguments)
     return _run_on_operators(arguments)
 
 

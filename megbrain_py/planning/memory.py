@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
+from megbrain_py import _planner
 
-_Ints = npt.NDArray[np.int64]
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
+SEARCH = 4_000_000  # steps of search, some tenths of a second, when greedy attempts leave a gap
+
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -38,81 +40,37 @@ def round_up(size: int) -> int:
 
 
 def allocate(buffers: Sequence[Buffer]) -> Allocation:
-    """The best of several greedy orders; checked. Buffers that are live together never overlap.
+    """Aligned offsets; checked. Buffers that are live together never overlap."""
+    lower = np.array([b.first for b in buffers], np.int64)
+    upper = np.array([b.last + 1 for b in buffers], np.int64)
+    size = np.array([round_up(b.size) for b in buffers], np.int64)
+    offsets, height, _ = place(lower, upper, size, work=SEARCH)
+    return Allocation(tuple(offsets.tolist()), height, max_live(lower, upper, size))
 
-    Source: greedy by size and by duration (Pisarchyk & Lee, 2020, arXiv 2001.03288).
+
+def max_live(lower: Ints, upper: Ints, size: Ints) -> int:
+    """The most bytes that are live at one time: no placement can be lower."""
+    return _planner.max_live(lower, upper, size)
+
+
+def place(
+    lower: Ints, upper: Ints, size: Ints, wanted: int = 0, work: int = SEARCH
+) -> tuple[Ints, int, bool]:
+    """Offsets of rectangles that live on [lower, upper); their height; is no lower one possible?
+
+    Ends as soon as the height is at most `wanted` or the most live bytes. Otherwise it searches
+    until `work` steps (about 20 million in a second) are spent: the result depends on the input
+    only. Sizes are not rounded: multiples of an alignment give offsets that are, too. A buffer
+    that passes from one owner to the next (in place, a view) is one rectangle, from the first
+    owner's beginning to the last one's end, as large as the largest of them.
     """
-    sizes = np.array([round_up(b.size) for b in buffers], np.int64)
-    first = np.array([b.first for b in buffers], np.int64)
-    last = np.array([b.last for b in buffers], np.int64)
-    bound = max_live(sizes, first, last)
-    best: _Ints = np.zeros(len(buffers), np.int64)
-    height = -1
-    duration = last - first + 1
-    for order in (
-        np.lexsort((first, -sizes)),
-        np.lexsort((first, -sizes * duration)),
-        np.lexsort((-sizes, -duration)),
-        np.lexsort((-sizes, first)),
-    ):
-        for fit in (_lowest_gap, _tightest_gap):
-            offsets = _place(order, sizes, first, last, fit)
-            reached = int((offsets + sizes).max(initial=0))
-            if height < 0 or reached < height:
-                best, height = offsets, reached
-            if height == bound:
-                break
-        if height == bound:
-            break
-    check(best, sizes, first, last)
-    return Allocation(tuple(int(o) for o in best), max(height, 0), bound)
+    offsets, height, optimal = _planner.allocate(lower, upper, size, wanted, work)
+    check(lower, upper, size, offsets)
+    return offsets, height, optimal
 
 
-def max_live(sizes: _Ints, first: _Ints, last: _Ints) -> int:
-    """The most bytes that are live at one position: no allocation can be lower."""
-    if len(sizes) == 0:
-        return 0
-    start = int(first.min())
-    change = np.zeros(int(last.max()) - start + 2, np.int64)
-    np.add.at(change, first - start, sizes)
-    np.subtract.at(change, last - start + 1, sizes)
-    return int(np.cumsum(change).max())
-
-
-def _place(order: _Ints, sizes: _Ints, first: _Ints, last: _Ints, fit: Any) -> _Ints:
-    offsets = np.full(len(sizes), -1, np.int64)
-    done = np.zeros(len(sizes), bool)
-    for b in order:
-        if sizes[b] == 0:
-            offsets[b] = 0
-            continue
-        together = np.flatnonzero(done & (first <= last[b]) & (last >= first[b]))
-        begin = offsets[together]
-        sort = np.argsort(begin, kind="stable")
-        begin = begin[sort]
-        end = np.maximum.accumulate(begin + sizes[together][sort])
-        starts = np.concatenate(([0], end))  # gap k lies between starts[k] and the next begin
-        room = np.append(begin, np.iinfo(np.int64).max) - starts
-        offsets[b] = starts[fit(room, sizes[b])]
-        done[b] = True
-    return offsets
-
-
-def _lowest_gap(room: _Ints, size: int) -> int:
-    return int(np.argmax(room >= size))
-
-
-def _tightest_gap(room: _Ints, size: int) -> int:
-    return int(np.argmin(np.where(room >= size, room, np.iinfo(np.int64).max)))
-
-
-def check(offsets: _Ints, sizes: _Ints, first: _Ints, last: _Ints) -> None:
-    """AssertionError when two buffers that are live together overlap: our own mistake."""
-    for b in range(len(sizes)):
-        rest = slice(b + 1, None)
-        together = (first[rest] <= last[b]) & (last[rest] >= first[b])
-        overlap = (offsets[rest] < offsets[b] + sizes[b]) & (
-            offsets[rest] + sizes[rest] > offsets[b]
-        )
-        clash = together & overlap & (sizes[rest] > 0) & (sizes[b] > 0)
-        assert not clash.any(), f"buffers {b} and {b + 1 + int(np.argmax(clash))} overlap"
+def check(lower: Ints, upper: Ints, size: Ints, offsets: Ints) -> None:
+    """AssertionError when two rectangles that are live together overlap: our own mistake."""
+    one, other = _planner.find_overlap(lower, upper, size, offsets)
+    assert one < 0, f"buffers {one} and {other} overlap"
+    assert len(offsets) == 0 or int(offsets.min()) >= 0, "a buffer lies below 0"

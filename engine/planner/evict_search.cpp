@@ -1,4 +1,4 @@
-#include "search.h"
+#include "evict_search.h"
 
 #include <cmath>
 #include <random>
