@@ -6,6 +6,7 @@
 
 #include "bindings.h"
 #include "bound.h"
+#include "chain.h"
 #include "evict.h"
 #include "exact.h"
 #include "order.h"
@@ -100,7 +101,13 @@ void bind_recompute(py::module_& module) {
   module.def("events", &events, "graph"_a, "runs"_a);
   module.def("peak", &peak_of, "graph"_a, "runs"_a, released);
   module.def("cost", &cost_of, "graph"_a, "runs"_a, released);
-  module.def("least_peak_bound", &least_peak_bound, "graph"_a);
+  module.def(
+      "least_peak_bound",
+      [](const Graph& graph) {
+        const Floor floor = least_peak_bound(graph);
+        return std::make_tuple(floor.bytes, floor.task);
+      },
+      "graph"_a);
   module.def(
       "slice_bound",
       [](const Graph& graph, Bytes budget, int slices, int price_steps) {
@@ -113,6 +120,7 @@ void bind_recompute(py::module_& module) {
       [](const Graph& graph, int rule) { return order_by(graph, OrderRule(rule)); }, "graph"_a,
       "rule"_a, released);
   module.def("lower_peak", &lower_peak, "graph"_a, "order"_a, "enough"_a, "tries"_a, released);
+  module.def("chain", &plan_chain, "graph"_a, "order"_a, "budget"_a, "slots"_a, released);
   module.def("evict_search", &evict_search, "graph"_a, "orders"_a, "budget"_a, "start"_a, "work"_a,
              released);
   module.def("fill_gaps", &fill_gaps, "graph"_a, "runs"_a, "budget"_a, released);

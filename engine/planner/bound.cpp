@@ -184,12 +184,14 @@ Bytes working_set(const Graph& graph, int task) {
   return sum;
 }
 
-Bytes least_peak_bound(const Graph& graph) {
-  Bytes most = graph.base_bytes;
-  for (int o = 0; o < graph.task_count(); ++o) most = std::max(most, working_set(graph, o));
-  Bytes kept = graph.base_bytes;
-  for (int t = 0; t < graph.tensor_count(); ++t) kept += graph.keep[t] ? graph.bytes[t] : 0;
-  return std::max(most, kept);
+Floor least_peak_bound(const Graph& graph) {
+  Floor most{graph.base_bytes, -1};
+  for (int t = 0; t < graph.tensor_count(); ++t) most.bytes += graph.keep[t] ? graph.bytes[t] : 0;
+  for (int o = 0; o < graph.task_count(); ++o) {
+    const Bytes bytes = working_set(graph, o);
+    if (most.task < 0 ? bytes >= most.bytes : bytes > most.bytes) most = {bytes, o};
+  }
+  return most;
 }
 
 int fullest_slice(const Graph& graph) {

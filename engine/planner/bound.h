@@ -16,8 +16,13 @@ struct Bound {
 // Bytes that `task` needs to run at all: base, inputs, outputs, workspace, less permits.
 Bytes working_set(const Graph& graph, int task);
 
+struct Floor {
+  Bytes bytes;
+  int task;  // -1: the tensors to keep
+};
+
 // The most of working_set over the tasks: no schedule has a lower peak.
-Bytes least_peak_bound(const Graph& graph);
+Floor least_peak_bound(const Graph& graph);
 
 // The slice bound at the most promising tasks. `price_steps` least cuts for each at most.
 Bound slice_bound(const Graph& graph, Bytes budget, int slices, int price_steps);
