@@ -24,12 +24,13 @@ class _Limits:
     order_tries: int
     slices: int  # of the lower bound
     prices: int
+    slots: int  # of memory in the chain of blocks
 
 
 _LIMITS: dict[Effort, _Limits] = {
-    "fast": _Limits(20_000, 20, 1_000_000, 50, 6, 5),
-    "default": _Limits(300_000, 26, 30_000_000, 300, 16, 8),
-    "optimal": _Limits(20_000_000, 64, 1_500_000_000, 5_000, 240, 40),
+    "fast": _Limits(20_000, 20, 1_000_000, 50, 6, 5, 100),
+    "default": _Limits(300_000, 26, 30_000_000, 300, 16, 8, 300),
+    "optimal": _Limits(20_000_000, 64, 1_500_000_000, 5_000, 240, 40, 1_000),
 }
 
 
@@ -211,7 +212,7 @@ class _Planner:
 
     def _candidates(self, budget: int, best: _Known | None) -> Iterator[list[int]]:
         self.progress(f"budget {budget:,}: chain of blocks")
-        chain = _planner.chain(self.native, self.orders[0], budget)
+        chain = _planner.chain(self.native, self.orders[0], budget, self.limits.slots)
         yield chain
         self.progress(f"budget {budget:,}: eviction")
         start = self._cheapest_known(budget)
