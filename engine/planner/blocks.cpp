@@ -251,6 +251,10 @@ std::vector<Block> find_blocks(const Graph& graph, const Runs& order) {
     find_reads(graph, block);
     find_options(graph, block);
   }
+  // All with as many options, so that one number names what a range of blocks keeps.
+  std::size_t most = 0;
+  for (const Block& block : blocks) most = std::max(most, block.options.size());
+  for (Block& block : blocks) block.options.resize(most, block.options.back());
   return blocks;
 }
 

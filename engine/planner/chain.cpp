@@ -1,8 +1,6 @@
 #include "chain.h"
 
 #include <algorithm>
-#include <cmath>
-#include <functional>
 #include <limits>
 
 #include "blocks.h"

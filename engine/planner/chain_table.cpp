@@ -6,8 +6,8 @@
 namespace mb::planner {
 namespace {
 
-constexpr double kMostSteps = 2.5e8;  // of filling the table
-constexpr double kMostEntries = 2e7;
+constexpr double kMostSteps = 1e9;  // of filling the table
+constexpr double kMostEntries = 1e8;
 
 std::vector<int> joined(const std::vector<int>& a, const std::vector<int>& b) {
   std::vector<int> both = a;
@@ -17,6 +17,19 @@ std::vector<int> joined(const std::vector<int>& a, const std::vector<int>& b) {
   return both;
 }
 
+// row[m] = min(row[m], cost + rest[m - used]) for m from `least` on.
+void take_better(float* row, int least, int most, float cost, const float* rest, int used) {
+  for (int m = least; m <= most; ++m) row[m] = std::min(row[m], cost + rest[m - used]);
+}
+
+// The same with two parts, each with its own share of the memory.
+void take_better_sum(float* row, int least, int most, float cost, const float* rest, int used,
+                     const float* own, int taken) {
+  for (int m = least; m <= most; ++m) {
+    row[m] = std::min(row[m], cost + rest[m - used] + own[m - taken]);
+  }
+}
+
 }  // namespace
 
 ChainTable::ChainTable(const Graph& graph, const std::vector<Block>& blocks, Bytes memory,
@@ -24,10 +37,14 @@ ChainTable::ChainTable(const Graph& graph, const std::vector<Block>& blocks, Byt
   slot_bytes_ = memory <= slots ? 1 : double(memory) / slots;
   nominal_ = int(double(memory) / slot_bytes_);
   memory_ = nominal_ + nominal_ / 4;
-  options_ = 1 << 20;
-  for (const Block& block : blocks) {
-    costs_.push_back(costs_of(graph, block));
-    options_ = std::min(options_, int(block.options.size()));
+  options_ = int(blocks.front().options.size());
+  for (const Block& block : blocks) costs_.push_back(costs_of(graph, block));
+  Bytes gradients = 0;  // to keep, of later blocks: there when a block's backward pass runs
+  for (int b = int(blocks.size()) - 1; b >= 0; --b) {
+    for (int& peak : costs_[b].backward_peak) peak += in_slots(gradients);
+    for (int o : blocks[b].backward) {
+      for (int t : graph.tasks[o].outputs) gradients += graph.keep[t] ? graph.bytes[t] : 0;
+    }
   }
   uniform_ = std::all_of(costs_.begin(), costs_.end(), [&](const Costs& c) {
     return c.bytes == costs_[0].bytes && c.rebuild == costs_[0].rebuild &&
@@ -74,15 +91,9 @@ ChainTable::Costs ChainTable::costs_of(const Graph& graph, const Block& block) c
   return costs;
 }
 
-std::size_t ChainTable::place(int kept, int from, int length) const {
+const float* ChainTable::row(int kept, int from, int length) const {
   const std::size_t start = uniform_ ? 0 : std::size_t(from);
-  return ((start * std::size_t(options_) + kept) * window_ + (length - 1)) * (memory_ + 1);
-}
-
-double ChainTable::again(int kept, int from, int length, int memory) const {
-  if (memory < 0) return kImpossible;
-  const double cost = again_[place(kept, from, length) + memory];
-  return cost < 1e30 ? cost : kImpossible;
+  return &again_[((start * options_ + kept) * window_ + (length - 1)) * (memory_ + 1)];
 }
 
 ChainTable::Choice ChainTable::choose_again(int kept, int from, int length, int memory) const {
@@ -110,15 +121,36 @@ ChainTable::Choice ChainTable::choose_again(int kept, int from, int length, int 
   return best;
 }
 
+// The same as choose_again for every amount of memory at once.
+void ChainTable::fill_row(int kept, int from, int length, float* row) const {
+  std::fill(row, row + memory_ + 1, float(kImpossible));
+  const Costs& c = costs_[from];
+  if (length == 1) {
+    const int least = std::min(c.backward_peak[kept], memory_ + 1);
+    std::fill(row + least, row + memory_ + 1, float(c.rebuild[kept]));
+    return;
+  }
+  for (int o = kept; o < options_; ++o) {
+    const int used = c.extra[kept][o] + c.output;
+    const int least = std::max(c.extra[kept][o] + c.backward_peak[o], used);
+    const float cost = float(c.again[kept][o] + c.rebuild[o]);
+    take_better(row, least, memory_, cost, this->row(kept, from + 1, length - 1), used);
+  }
+  double passed = 0;
+  for (int l = 1; l < length; ++l) {
+    const int output = costs_[from + l - 1].output;
+    passed += costs_[from + l - 1].again[kept][kept];
+    take_better_sum(row, output, memory_, float(passed), this->row(kept, from + l, length - l),
+                    output, this->row(kept, from, l), 0);
+  }
+}
+
 void ChainTable::fill_again() {
   const int starts = uniform_ ? 1 : blocks();
   for (int length = 1; length <= window_; ++length) {
     for (int from = 0; from < starts && from + length <= blocks(); ++from) {
       for (int kept = 0; kept < options_; ++kept) {
-        float* row = &again_[place(kept, from, length)];
-        for (int m = 0; m <= memory_; ++m) {
-          row[m] = float(std::min(choose_again(kept, from, length, m).cost, 1e35));
-        }
+        fill_row(kept, from, length, const_cast<float*>(row(kept, from, length)));
       }
     }
   }
@@ -150,9 +182,28 @@ ChainTable::Choice ChainTable::choose_first(int from, int memory) const {
 }
 
 void ChainTable::fill_first() {
-  first_.assign(costs_.size() + 1, std::vector<double>(std::size_t(memory_) + 1, 0));
+  first_.assign(costs_.size() + 1, std::vector<float>(std::size_t(memory_) + 1, 0));
   for (int from = blocks() - 1; from >= 0; --from) {
-    for (int m = 0; m <= memory_; ++m) first_[from][m] = choose_first(from, m).cost;
+    float* row = first_[from].data();
+    std::fill(row, row + memory_ + 1, float(kImpossible));
+    const Costs& c = costs_[from];
+    for (int o = 0; o < options_; ++o) {
+      const int used = c.bytes[o] + c.output;
+      const int least = std::max({c.bytes[o] + c.backward_peak[o], c.forward_peak[o], used});
+      const float cost = float(c.first[o] + c.rebuild[o]);
+      take_better(row, least, memory_, cost, first_[from + 1].data(), used);
+    }
+    for (int q = 0; q < options_; ++q) {
+      double passed = 0;
+      int kept = 0;
+      for (int l = 1; l <= window_ && from + l < blocks(); ++l) {
+        const Costs& last = costs_[from + l - 1];
+        passed += last.first[q];
+        kept += last.bytes[q];
+        take_better_sum(row, kept + last.output, memory_, float(passed), first_[from + l].data(),
+                        kept + last.output, this->row(q, from, l), kept);
+      }
+    }
   }
 }
 

@@ -32,7 +32,7 @@ class ChainTable {
   Choice choose_again(int kept, int from, int length, int memory) const;
 
  private:
-  static constexpr double kImpossible = 1e300;
+  static constexpr double kImpossible = 1e30;
 
   struct Costs {  // of a block, in slots; [q][o]: option o when q has been kept
     int input = 0, output = 0;
@@ -46,10 +46,13 @@ class ChainTable {
   Costs costs_of(const Graph& graph, const Block& block) const;
   int in_slots(Bytes bytes) const;
   double first(int from, int memory) const {
-    return memory < 0 ? kImpossible : first_[from][memory];
+    return memory < 0 ? kImpossible : double(first_[from][memory]);
   }
-  double again(int kept, int from, int length, int memory) const;
-  std::size_t place(int kept, int from, int length) const;
+  double again(int kept, int from, int length, int memory) const {
+    return memory < 0 ? kImpossible : double(row(kept, from, length)[memory]);
+  }
+  const float* row(int kept, int from, int length) const;
+  void fill_row(int kept, int from, int length, float* row) const;
   void fill_again();
   void fill_first();
 
@@ -57,8 +60,8 @@ class ChainTable {
   double slot_bytes_;
   bool uniform_ = false;  // all blocks alike: ranges differ by their length only
   std::vector<Costs> costs_;
-  std::vector<std::vector<double>> first_;
-  std::vector<float> again_;
+  std::vector<std::vector<float>> first_;  // [from][memory]
+  std::vector<float> again_;               // rows of memory
 };
 
 }  // namespace mb::planner
