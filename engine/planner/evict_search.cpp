@@ -1,6 +1,8 @@
 #include "evict_search.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <random>
 
 #include "bound.h"
@@ -24,6 +26,10 @@ class Searcher {
 
   Runs run() {
     const std::vector<float> plain(graph_.bytes.size(), 1);
+    if (!best_.empty()) {
+      const std::vector<float> held = held_by_best();
+      for (double exponent : kExponents) attempt(orders_[0], exponent, held);
+    }
     for (double exponent : kExponents) {
       for (const Runs& order : orders_) attempt(order, exponent, plain);
     }
@@ -49,6 +55,17 @@ class Searcher {
     best_ = std::move(runs), cost_ = cost;
     order_ = &order, exponent_ = exponent, weight_ = weight;
     return true;
+  }
+
+  // What the start keeps across its fullest moment, and from what it makes the rest.
+  std::vector<float> held_by_best() const {
+    const Timeline line = timeline(graph_, best_);
+    const auto peak = std::max_element(line.live.begin(), line.live.end()) - line.live.begin();
+    std::vector<float> weight(graph_.bytes.size(), 1);
+    for (const Life& life : line.lives) {
+      if (life.first < peak && life.last > peak) weight[life.tensor] = kHint;
+    }
+    return weight;
   }
 
   // What least cuts at the fullest slice keep, from all to little.

@@ -148,7 +148,7 @@ def random_training(ops: int, seed: int = 0) -> MemoryGraph:
     recent = [build.parameter(rng.randint(1, 64) << 10)]
     forward: list[tuple[tuple[int, ...], int, int | None]] = []
     scale = 64
-    while len(forward) * 2.4 < ops:
+    while len(forward) * 2.94 < ops:  # tasks per forward task, its gradients included
         if rng.random() < 0.02:
             scale = max(4, min(256, scale + rng.choice((-16, 16))))
         count = 1 if rng.random() < 0.7 else 2

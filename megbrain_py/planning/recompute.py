@@ -14,6 +14,9 @@ Effort = Literal["fast", "default", "optimal"]
 Progress = Callable[[str], None]
 
 
+QUICK_SLOTS, QUICK_WORK = 200, 1_000_000  # for the search of the least feasible budget
+
+
 @dataclass(frozen=True)
 class _Limits:
     """How much is tried, in steps of the search and not in seconds, so that results repeat."""
@@ -29,7 +32,7 @@ class _Limits:
 
 _LIMITS: dict[Effort, _Limits] = {
     "fast": _Limits(20_000, 20, 1_000_000, 50, 6, 5, 100),
-    "default": _Limits(300_000, 26, 30_000_000, 300, 16, 8, 300),
+    "default": _Limits(300_000, 26, 30_000_000, 300, 16, 8, 700),
     "optimal": _Limits(20_000_000, 64, 1_500_000_000, 5_000, 240, 40, 1_000),
 }
 
@@ -174,10 +177,8 @@ class _Planner:
     def _find_orders(self) -> None:
         """Every order that was found is a schedule without recomputation."""
         orders = [_planner.order(self.native, rule) for rule in range(4)]
-        orders = [
-            _planner.lower_peak(self.native, order, self.floor, self.limits.order_tries)
-            for order in orders
-        ]
+        tries = self.limits.order_tries * 1_000 // max(1_000, len(self.needed))
+        orders = [_planner.lower_peak(self.native, o, self.floor, tries) for o in orders]
         for order in orders:
             self._remember(order)
         program, *others = orders
@@ -220,11 +221,18 @@ class _Planner:
         yield _planner.evict_search(self.native, self.orders, budget, runs, self.limits.work)
 
     def _least_feasible(self) -> int:
-        """The least budget for which a schedule is found, by bisection."""
+        """The least budget for which a quick search finds a schedule, by bisection."""
         low, high = self.floor - 1, min(k.peak for k in self.known)
-        while high - low > max(0 if self.is_small else 1, high // 200 if not self.is_small else 1):
+        while high - low > (1 if self.is_small else max(1, high // 200)):
             middle = (low + high) // 2
-            self._search(middle, None)
+            self.progress(f"least feasible budget: trying {middle:,}")
+            if self.is_small:
+                self._search(middle, None)
+            else:
+                self._remember(_planner.chain(self.native, self.orders[0], middle, QUICK_SLOTS))
+                self._remember(
+                    _planner.evict_search(self.native, self.orders, middle, [], QUICK_WORK)
+                )
             fitting = [k.peak for k in self.known if k.peak <= middle]
             if fitting:
                 high = min(fitting)
