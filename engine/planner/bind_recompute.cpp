@@ -8,10 +8,10 @@
 #include "bound.h"
 #include "chain.h"
 #include "evict.h"
+#include "evict_search.h"
 #include "exact.h"
 #include "order.h"
 #include "refine.h"
-#include "evict_search.h"
 #include "timeline.h"
 
 namespace py = pybind11;
@@ -83,9 +83,12 @@ std::vector<std::tuple<bool, int, Ints>> events(const Graph& graph, const Runs& 
 
 const char* name_of(Proof proof) {
   switch (proof) {
-    case Proof::kOptimal: return "optimal";
-    case Proof::kInfeasible: return "infeasible";
-    case Proof::kGaveUp: break;
+    case Proof::kOptimal:
+      return "optimal";
+    case Proof::kInfeasible:
+      return "infeasible";
+    case Proof::kGaveUp:
+      break;
   }
   return "gave up";
 }
@@ -116,9 +119,8 @@ void bind_recompute(py::module_& module) {
       },
       "graph"_a, "budget"_a, "slices"_a, "price_steps"_a, released);
   module.def(
-      "order",
-      [](const Graph& graph, int rule) { return order_by(graph, OrderRule(rule)); }, "graph"_a,
-      "rule"_a, released);
+      "order", [](const Graph& graph, int rule) { return order_by(graph, OrderRule(rule)); },
+      "graph"_a, "rule"_a, released);
   module.def("lower_peak", &lower_peak, "graph"_a, "order"_a, "enough"_a, "tries"_a, released);
   module.def("chain", &plan_chain, "graph"_a, "order"_a, "budget"_a, "slots"_a, released);
   module.def("evict_search", &evict_search, "graph"_a, "orders"_a, "budget"_a, "start"_a, "work"_a,

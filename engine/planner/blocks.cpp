@@ -66,8 +66,8 @@ void share_backward(const Graph& graph, std::vector<Block>& blocks, const Runs& 
 
 void find_reads(const Graph& graph, Block& block) {
   std::set<int> inside;
-  for (int o : block.forward) inside.insert(graph.tasks[o].outputs.begin(),
-                                            graph.tasks[o].outputs.end());
+  for (int o : block.forward)
+    inside.insert(graph.tasks[o].outputs.begin(), graph.tasks[o].outputs.end());
   std::set<int> reads;
   for (int o : block.backward) {
     for (int t : graph.tasks[o].inputs) {
@@ -96,8 +96,8 @@ Tensors cheapest_to_keep(const Graph& graph, const Block& block, double price, b
     for (int t : task.outputs) {
       const bool kept_by_others = t == block.output;
       const double bytes = double(graph.bytes[t]);
-      network.add_edge(node[t], me, kept_by_others ? FlowNetwork::kEndless
-                                                   : std::int64_t(price * bytes * 1024));
+      network.add_edge(node[t], me,
+                       kept_by_others ? FlowNetwork::kEndless : std::int64_t(price * bytes * 1024));
       const bool wanted = contains(block.reads, t) || (with_output && t == block.output);
       if (wanted) network.add_edge(source, node[t], FlowNetwork::kEndless);
     }
@@ -201,8 +201,7 @@ void measure(const Graph& graph, const Block& block, KeepOption& option) {
   if (block.output >= 0) later.push_back(block.output);
   Tensors input;
   if (block.input >= 0) input.push_back(block.input);
-  option.forward_peak =
-      stretch_peak(graph, tasks_to_make(graph, block, later, {}), input, later);
+  option.forward_peak = stretch_peak(graph, tasks_to_make(graph, block, later, {}), input, later);
 }
 
 void find_options(const Graph& graph, Block& block) {
@@ -240,8 +239,8 @@ double cost_to_make(const Graph& graph, const Block& block, const Tensors& wante
 }
 
 std::vector<Block> find_blocks(const Graph& graph, const Runs& order) {
-  const auto turn = std::find_if(order.begin(), order.end(),
-                                 [&](int o) { return graph.tasks[o].backward; });
+  const auto turn =
+      std::find_if(order.begin(), order.end(), [&](int o) { return graph.tasks[o].backward; });
   if (turn == order.end()) return {};
   const Runs backward(turn, order.end());
   std::vector<Block> blocks = cut_forward(graph, Runs(order.begin(), turn));

@@ -62,7 +62,9 @@ ChainTable::ChainTable(const Graph& graph, const std::vector<Block>& blocks, Byt
   fill_first();
 }
 
-int ChainTable::in_slots(Bytes bytes) const { return int(std::lround(double(bytes) / slot_bytes_)); }
+int ChainTable::in_slots(Bytes bytes) const {
+  return int(std::lround(double(bytes) / slot_bytes_));
+}
 
 ChainTable::Costs ChainTable::costs_of(const Graph& graph, const Block& block) const {
   Costs costs;

@@ -6,8 +6,9 @@
 namespace mb::planner {
 
 // After Rotor (Beaumont et al. 2020, Herrmann & Pallez 2020), which keeps all or nothing of a
-// block, with two changes: a block keeps one of several sets (KeepOption), and a pass that goes over
-// blocks only to make a later input may keep such sets too, so that the second pass is cheaper.
+// block, with two changes: a block keeps one of several sets (KeepOption), and a pass that goes
+// over blocks only to make a later input may keep such sets too, so that the second pass is
+// cheaper.
 //   first(i, m): all blocks from i on, whose input is there, with m slots beyond it;
 //   again(q, i, l, m): blocks i to i + l - 1 a second time, when set q of each has been kept.
 // Both count the forward costs and what backward passes rebuild.

@@ -7,8 +7,8 @@ namespace mb::planner {
 namespace {
 
 constexpr int kNever = std::numeric_limits<int>::max();
-constexpr int kDeepest = 48;    // tasks looked at to price a tensor; deeper ones count as one
-constexpr int kMostRuns = 10;   // times the number of tasks: beyond it, a rule only thrashes
+constexpr int kDeepest = 48;   // tasks looked at to price a tensor; deeper ones count as one
+constexpr int kMostRuns = 10;  // times the number of tasks: beyond it, a rule only thrashes
 
 // h_DTR (Kirisame et al. 2021) with a future: a tensor's score is the cost to make it again over
 // bytes times the distance to its next read, which is exact here (Belady), not guessed from the
@@ -50,9 +50,9 @@ class Eviction {
   struct Tensor {
     bool resident = false, made = false;
     int locks = 0;
-    int place = -1;           // in candidates_
-    double price = -1;        // cost to make it again, as last looked at; negative: unknown
-    int indirect = kNever;    // next read of an evicted tensor that is made from it
+    int place = -1;         // in candidates_
+    double price = -1;      // cost to make it again, as last looked at; negative: unknown
+    int indirect = kNever;  // next read of an evicted tensor that is made from it
   };
 
   int next_read(int t) const { return reads_[t].empty() ? kNever : reads_[t].back(); }

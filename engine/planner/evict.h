@@ -9,8 +9,8 @@
 namespace mb::planner {
 
 struct EvictRule {
-  double exponent = 1;           // of the distance to the next read
-  std::vector<float> weight;     // of each tensor's cost; empty: 1
+  double exponent = 1;                                      // of the distance to the next read
+  std::vector<float> weight;                                // of each tensor's cost; empty: 1
   double cutoff = std::numeric_limits<double>::infinity();  // give up at this cost
 };
 

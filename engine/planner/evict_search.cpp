@@ -13,8 +13,8 @@ namespace mb::planner {
 namespace {
 
 constexpr double kExponents[] = {0.5, 1, 0.25};
-constexpr int kPrices = 6;        // least cuts that give hints
-constexpr float kHint = 8;        // how much dearer a tensor looks that a cut keeps
+constexpr int kPrices = 6;  // least cuts that give hints
+constexpr float kHint = 8;  // how much dearer a tensor looks that a cut keeps
 
 class Searcher {
  public:

@@ -28,7 +28,8 @@ struct Hash {
 
 // A* (Hart, Nilsson & Raphael 1968) over resident sets. The estimate of what is left is the cost of
 // the tasks that are needed when memory does not matter; dropping a tensor never lowers it, and
-// a run lowers it by at most the run's cost, so it is consistent: a closed set needs no second look.
+// a run lowers it by at most the run's cost, so it is consistent: a closed set needs no second
+// look.
 class Search {
  public:
   Search(const Graph& graph, Bytes budget, double cutoff)

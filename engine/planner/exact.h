@@ -11,7 +11,7 @@ enum class Proof { kOptimal, kInfeasible, kGaveUp };
 
 struct Exact {
   Proof proof = Proof::kGaveUp;
-  Runs runs;             // when optimal
+  Runs runs;              // when optimal
   double cost_bound = 0;  // no schedule costs less, even when the search gave up
 };
 

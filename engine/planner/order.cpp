@@ -140,10 +140,14 @@ std::pair<Bytes, int> height(const Timeline& line) {
 
 Runs order_by(const Graph& graph, OrderRule rule) {
   switch (rule) {
-    case OrderRule::kLeastGrowth: return least_growth(graph);
-    case OrderRule::kDepthFirst: return depth_first(graph);
-    case OrderRule::kLate: return late(graph);
-    case OrderRule::kProgram: break;
+    case OrderRule::kLeastGrowth:
+      return least_growth(graph);
+    case OrderRule::kDepthFirst:
+      return depth_first(graph);
+    case OrderRule::kLate:
+      return late(graph);
+    case OrderRule::kProgram:
+      break;
   }
   Runs order(graph.tasks.size());
   std::iota(order.begin(), order.end(), 0);
@@ -157,8 +161,7 @@ Runs lower_peak(const Graph& graph, const Runs& start, Bytes enough, int tries) 
     better = false;
     std::vector<int> place(order.size());
     for (int at = 0; at < int(order.size()); ++at) place[order[at]] = at;
-    const int peak =
-        int(std::max_element(line.live.begin(), line.live.end()) - line.live.begin());
+    const int peak = int(std::max_element(line.live.begin(), line.live.end()) - line.live.begin());
     for (int o : around(graph, line, peak)) {
       const int at = place[o];
       const auto [low, high] = room(graph, order, place, at);

@@ -149,7 +149,7 @@ class Filling {
   std::vector<std::vector<int>> made_by_;  // run -> lives that begin there
   std::vector<std::vector<int>> read_lives_;
   std::vector<int> read_before_;
-  std::vector<int> before_;                // life -> the tensor's life before it
+  std::vector<int> before_;  // life -> the tensor's life before it
   std::vector<Bytes> extra_;
 };
 

@@ -95,7 +95,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 _COMMANDS = (
-    "train", "eval", "predict", "check-data", "info", "test-op", "build-op", "new-op", "bench", "plan",
+    "train", "eval", "predict", "check-data", "info", "test-op", "build-op", "new-op", "bench",
+    "plan",
 )  # fmt: skip
 
 

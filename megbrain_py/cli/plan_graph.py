@@ -58,8 +58,8 @@ def plan_graphs(arguments: argparse.Namespace) -> int:
 def _plan(
     graph: MemoryGraph, budgets: Sequence[int], arguments: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    from megbrain_py.planning.report import plan_with_arena, report
     from megbrain_py.planning.recompute import plan
+    from megbrain_py.planning.report import plan_with_arena, report
 
     progress = _progress(graph.name)
     results = []
@@ -121,7 +121,9 @@ def _number(text: str) -> float:
     try:
         value = float(text) if "." in text else int(text)
     except ValueError:
-        raise DataError(f"--budget: expected bytes or a share such as 0.5, found {text!r}") from None
+        raise DataError(
+            f"--budget: expected bytes or a share such as 0.5, found {text!r}"
+        ) from None
     if value <= 0:
         raise DataError(f"--budget: expected more than nothing, found {text}")
     return value

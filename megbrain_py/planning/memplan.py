@@ -171,10 +171,8 @@ def _budgets(data: Mapping[str, Any], where: str) -> Iterable[float]:
 def _task(data: object, where: str, count: int) -> Task:
     if not isinstance(data, dict):
         raise DataError(f"{where}: is {data!r}, expected an object")
-    cost = data.get("cost")
-    _require(
-        _is_number(cost) and cost >= 0, f"{where}: cost is {cost!r}, expected a number >= 0"
-    )
+    cost: Any = data.get("cost")
+    _require(_is_number(cost) and cost >= 0, f"{where}: cost is {cost!r}, expected a number >= 0")
     workspace = data.get("ws") or 0
     _require(_is_count(workspace), f"{where}: ws is {workspace!r}, expected bytes >= 0")
     inputs = _tensors(data, "inp", where, count)
@@ -205,7 +203,9 @@ def _check_flow(graph: MemoryGraph, where: str) -> None:
     made = set(graph.base)
     for number, task in enumerate(graph.tasks):
         for t in task.inputs:
-            _require(t in made, f"{where}: ops[{number}] reads tensor {t}, which is not made before")
+            _require(
+                t in made, f"{where}: ops[{number}] reads tensor {t}, which is not made before"
+            )
         for t in task.outputs:
             kind = "a base tensor" if t in graph.base else "made before"
             _require(t not in made, f"{where}: ops[{number}] makes tensor {t}, which is {kind}")

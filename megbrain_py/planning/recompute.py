@@ -102,6 +102,15 @@ def events(graph: MemoryGraph, runs: Sequence[int]) -> list[list[Any]]:
     return [["run", n, taken] if is_run else ["free", n] for is_run, n, taken in found]
 
 
+def lower_bound(graph: MemoryGraph, budget: int, effort: Effort = "default") -> float | None:
+    """No schedule within `budget` costs less; None: none fits. Holds for every order."""
+    planner, limits = native(graph, graph.needed), _LIMITS[effort]
+    if budget < _planner.least_peak_bound(planner)[0]:
+        return None
+    cost, feasible, _ = _planner.slice_bound(planner, budget, limits.slices, limits.prices)
+    return cost if feasible else None
+
+
 def plan(
     graph: MemoryGraph,
     budgets: Sequence[int],
@@ -150,7 +159,7 @@ class _Planner:
         if budget < self.floor:
             bound = None
         elif best is None or best.cost > self.base_cost:
-            bound = self._search(budget, best)
+            bound = self._search(budget)
             best = self._cheapest_known(budget)
         least = self._least_feasible() if best is None else min(k.peak for k in self.known)
         return Schedule(
@@ -185,8 +194,8 @@ class _Planner:
         others.sort(key=lambda order: _planner.peak(self.native, order))
         self.orders = [program] + [order for order in others[:2] if order != program]
 
-    def _search(self, budget: int, best: _Known | None) -> float | None:
-        """Adds schedules to `known`; returns a bound on the cost of all, None: proved impossible."""
+    def _search(self, budget: int) -> float | None:
+        """Adds schedules to `known`; returns a bound on the cost of any, None: there is none."""
         self.progress(f"budget {budget:,}: lower bound")
         bound, feasible, _ = _planner.slice_bound(
             self.native, budget, self.limits.slices, self.limits.prices
@@ -204,17 +213,16 @@ class _Planner:
             if proof == "optimal":
                 self._remember(runs)
                 return bound
-        for candidate in self._candidates(budget, best):
+        for candidate in self._candidates(budget):
             self._remember(candidate)
             found = self._cheapest_known(budget)
             if found is not None and found.cost <= bound:
                 break
         return bound
 
-    def _candidates(self, budget: int, best: _Known | None) -> Iterator[list[int]]:
+    def _candidates(self, budget: int) -> Iterator[list[int]]:
         self.progress(f"budget {budget:,}: chain of blocks")
-        chain = _planner.chain(self.native, self.orders[0], budget, self.limits.slots)
-        yield chain
+        yield _planner.chain(self.native, self.orders[0], budget, self.limits.slots)
         self.progress(f"budget {budget:,}: eviction")
         start = self._cheapest_known(budget)
         runs = [] if start is None else start.runs
@@ -227,7 +235,7 @@ class _Planner:
             middle = (low + high) // 2
             self.progress(f"least feasible budget: trying {middle:,}")
             if self.is_small:
-                self._search(middle, None)
+                self._search(middle)
             else:
                 self._remember(_planner.chain(self.native, self.orders[0], middle, QUICK_SLOTS))
                 self._remember(

@@ -100,9 +100,8 @@ def _with_places(
     for (event, tensor), offset in placed.offsets.items():
         where.setdefault(event, []).append(["place", tensor, graph.base_bytes + offset])
     result: list[list[Any]] = []
-    for number, event in enumerate(happens):
-        result += where.get(number, [])
-        result.append(event)
+    for position, happening in enumerate(happens):
+        result += [*where.get(position, []), happening]
     return result
 
 
