@@ -67,11 +67,11 @@ class _Convolution:
 def resnet(layers: int = 1001, batch: int = 32) -> MemoryGraph:
     """A pre-activation bottleneck ResNet (He et al. 2016) on 224-pixel images, and its gradients.
 
-    `layers` = 9 n + 2: three stages of n units. Each convolution's gradient is two tasks.
+    About `layers`: 9 n + 2, in three stages of n units. Each convolution has two gradients.
     """
-    units, left = divmod(layers - 2, 9)
-    if left or units < 1:
-        raise ValueError(f"a bottleneck ResNet has 9 n + 2 layers, not {layers}")
+    units = (layers - 2) // 9
+    if units < 1:
+        raise ValueError(f"a bottleneck ResNet has at least 11 layers, not {layers}")
     build = _Builder()
     image = build.parameter(batch * 3 * 224 * 224 * ELEMENT)
     stem = build.parameter(64 * 3 * 49 * ELEMENT)
@@ -79,7 +79,7 @@ def resnet(layers: int = 1001, batch: int = 32) -> MemoryGraph:
     (x,) = build.add(
         "stem", (image, stem), (batch * 64 * pixels * ELEMENT,), 2 * 147 * batch * 64 * pixels
     )
-    forward: list[tuple[list[_Convolution], int | None]] = []
+    forward: list[list[_Convolution]] = []
     channels = 64
     for stage in range(3):
         width = 64 << stage
@@ -87,12 +87,12 @@ def resnet(layers: int = 1001, batch: int = 32) -> MemoryGraph:
             shrink = stage > 0 and unit == 0
             name = f"s{stage}.u{unit}"
             x, convolutions, pixels = _unit(build, x, name, batch, pixels, channels, width, shrink)
-            forward.append((convolutions, None))
+            forward.append(convolutions)
             channels = 4 * width
     (loss, g) = build.add("loss", (x,), (ELEMENT, build.sizes[x]))
     build.backward = True
     build.keep.append(loss)
-    for convolutions, _ in reversed(forward):
+    for convolutions in reversed(forward):
         g = _unit_gradient(build, g, convolutions)
     build.keep.extend(build.add("stem.wgrad", (g, image), (build.sizes[stem],), 2 * 147 * batch))
     return build.graph(f"resnet{layers}")

@@ -96,6 +96,12 @@ def vanilla_peak(graph: MemoryGraph) -> int:
     return _planner.peak(native(graph), list(range(len(graph.tasks))))
 
 
+def measure(graph: MemoryGraph, runs: Sequence[int]) -> tuple[float, int]:
+    """Cost and peak of a sequence of runs when each tensor goes after its last reader."""
+    planner = native(graph)
+    return _planner.cost(planner, list(runs)), _planner.peak(planner, list(runs))
+
+
 def events(graph: MemoryGraph, runs: Sequence[int]) -> list[list[Any]]:
     """The schedule as `memplan-v1` events: a tensor is freed right after its last reader."""
     found = _planner.events(native(graph), list(runs))
@@ -170,7 +176,7 @@ class _Planner:
             base_cost=self.base_cost,
             lower_bound=bound if bound is None or best is None else min(bound, best.cost),
             least_feasible=least,
-            limiting=self.needed[self.limiting] if self.needed else -1,
+            limiting=self.needed[self.limiting] if self.limiting >= 0 else -1,
             seconds=time.perf_counter() - started,
         )
 
