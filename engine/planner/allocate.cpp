@@ -5,9 +5,13 @@
 
 #include "branch_and_bound.h"
 #include "greedy.h"
+#include "repair.h"
 
 namespace mb::planner {
 namespace {
+
+constexpr int kPromotions = 40;       // of one order
+constexpr int kSearchedWhole = 2000;  // rectangles
 
 std::int64_t height_of(std::span<const Rectangle> rectangles,
                        std::span<const std::int64_t> offsets) {
@@ -26,12 +30,50 @@ void keep_lower(std::span<const Rectangle> rectangles, std::vector<std::int64_t>
   best.height = height;
 }
 
-void try_greedily(std::span<const Rectangle> rectangles, std::int64_t enough, Allocation& best) {
+// Places again and again; what came to lie above `enough` goes first the next time ("squeaky wheel
+// optimisation", Joslin & Clements, JAIR 1999). The two-ended attempts gain most from it.
+void promote(std::span<const Rectangle> rectangles, const Sections& sections, Attempt attempt,
+             std::int64_t enough, std::int64_t& work, Allocation& best) {
+  for (int round = 0; round < kPromotions && work > 0; ++round) {
+    const std::vector<std::int64_t> offsets = place(rectangles, sections, attempt, work);
+    keep_lower(rectangles, offsets, best);
+    if (best.height <= enough) return;
+    std::stable_partition(attempt.order.begin(), attempt.order.end(),
+                          [&](int r) { return offsets[r] + rectangles[r].size > enough; });
+  }
+}
+
+void try_greedily(std::span<const Rectangle> rectangles, std::int64_t enough, std::int64_t& work,
+                  Allocation& best) {
   const Sections sections(rectangles);
-  for (int number = 0; number < kAttempts; ++number) {
-    keep_lower(rectangles, place(rectangles, sections, attempt(number, rectangles)), best);
+  int lowest = 0;
+  for (int number = 0; number < kAttempts && (number == 0 || work > 0); ++number) {
+    const std::int64_t before = best.height;
+    keep_lower(rectangles, place(rectangles, sections, attempt(number, rectangles), work), best);
+    if (best.height <= enough) return;
+    if (best.height < before) lowest = number;
+  }
+  for (const int number : {kAttempts - 2, kAttempts - 1, lowest}) {
+    promote(rectangles, sections, attempt(number, rectangles), enough, work, best);
     if (best.height <= enough) return;
   }
+}
+
+// Looks for a placement below `target`: a new one of all rectangles when they are few, or by
+// repairing the best one.
+Outcome lower_to(std::span<const Rectangle> rectangles, std::int64_t target, std::int64_t& work,
+                 Allocation& best) {
+  Outcome outcome;
+  std::vector<std::int64_t> offsets(rectangles.size(), -1);
+  if (int(rectangles.size()) <= kSearchedWhole) {
+    outcome = place_below(rectangles, target, offsets, work);
+  } else {
+    offsets = best.offsets;
+    const bool repaired = repair(rectangles, Sections(rectangles), target, offsets, work);
+    outcome = repaired ? Outcome::kSolved : Outcome::kGaveUp;
+  }
+  if (outcome == Outcome::kSolved) keep_lower(rectangles, std::move(offsets), best);
+  return outcome;
 }
 
 // Halves the heights between the least one not excluded and the best one found. Heights are sums of
@@ -43,14 +85,11 @@ void search(std::span<const Rectangle> rectangles, std::int64_t bound, std::int6
   std::int64_t low = bound, target = enough / step * step;
   bool proven = true;
   while (work > 0 && low < best.height && best.height > enough) {
-    std::vector<std::int64_t> offsets(rectangles.size(), -1);
     std::int64_t share = std::max<std::int64_t>(work / 2, 1);
     work -= share;
-    const Outcome outcome = place_below(rectangles, target, offsets, share);
+    const Outcome outcome = lower_to(rectangles, target, share, best);
     work += share;
-    if (outcome == Outcome::kSolved) {
-      keep_lower(rectangles, std::move(offsets), best);
-    } else {
+    if (outcome != Outcome::kSolved) {
       proven &= outcome == Outcome::kImpossible;
       low = target + step;
     }
@@ -75,7 +114,7 @@ Allocation allocate(std::span<const Rectangle> rectangles, std::int64_t wanted, 
   Allocation found;
   const std::int64_t bound = max_live(solid), enough = std::max(wanted, bound);
   if (!solid.empty()) {
-    try_greedily(solid, enough, found);
+    try_greedily(solid, enough, work, found);
     if (found.height > enough) search(solid, bound, enough, work, found);
   }
   for (std::size_t k = 0; k < solid.size(); ++k) best.offsets[number[k]] = found.offsets[k];

@@ -16,7 +16,7 @@ struct Allocation {
 };
 
 // Stops as soon as a placement is no higher than `wanted` or the most live bytes. Otherwise it
-// searches until `work` is spent: a count of elementary steps, roughly 20 million in a second.
+// searches until `work` is spent: a count of elementary steps, roughly 60 million in a second.
 Allocation allocate(std::span<const Rectangle> rectangles, std::int64_t wanted, std::int64_t work);
 
 }  // namespace mb::planner

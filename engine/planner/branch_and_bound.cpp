@@ -135,7 +135,9 @@ std::int64_t Search::failures_in(const Valley& valley) const {
 // choices for each failure there (as in "dom/wdeg", Boussemart et al., ECAI 2004).
 void Search::open(Node& node) const {
   node.hash = seed_;
+  node.work = 0;
   for (const Item& item : node.items) {
+    node.work += 1 + (last_[item.index] - first_[item.index]) / 8;
     const std::uint64_t place = (std::uint64_t(item.index) << 1) | std::uint64_t(item.waiting);
     node.hash += mixed(mixed(place + 1) + std::uint64_t(item.support));
   }
@@ -159,7 +161,7 @@ bool Search::next_candidate(Node& node, std::int64_t& work) {
   Items rest;
   while (node.tried < node.candidates.size()) {
     const Candidate& chosen = node.candidates[node.tried++];
-    work -= std::int64_t(node.items.size());
+    work -= node.work;
     offsets_[chosen.index] = chosen.offset;
     if (!place(node, chosen, rest) || !refine(rest)) continue;
     split(rest, node.parts);
@@ -172,6 +174,7 @@ bool Search::next_candidate(Node& node, std::int64_t& work) {
 
 Outcome Search::run(std::span<const int> order, std::int64_t& work) {
   for (int k = 0; k < int(order.size()); ++k) rank_[order[k]] = k;
+  for (std::int64_t& count : failures_) count /= 8;
   seed_ = mixed(seed_ + 1);    // what cannot be solved in one order may be in another
   std::vector<Node> stack(1);  // the first stands for the whole problem
   Items items;
@@ -221,8 +224,8 @@ Outcome place_below(std::span<const Rectangle> rectangles, std::int64_t capacity
   Search search(rectangles, capacity, offsets);
   const std::vector<int> by_bytes = ranked(rectangles, true);
   const std::vector<int> by_duration = ranked(rectangles, false);
-  std::int64_t length = 500 * std::int64_t(rectangles.size());
-  for (int round = 0; work > 0; ++round, length *= 2) {
+  std::int64_t length = 2000 * std::int64_t(rectangles.size());
+  for (int round = 0; work > 0; ++round, length += length / 2) {
     const std::int64_t most = std::min(length, work);
     std::int64_t left = most;
     const Outcome outcome = search.run(round % 4 == 3 ? by_duration : by_bytes, left);

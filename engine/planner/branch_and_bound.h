@@ -13,8 +13,9 @@ enum class Outcome { kSolved, kImpossible, kGaveUp };
 
 // Finds offsets such that all rectangles lie in [0, capacity). `offsets` holds -1 for a rectangle
 // that is to be placed, or the offset where one already lies and stays; it is written only when
-// solved. `work` counts down by the missing rectangles of each node of the search tree; at 0 the
-// search gives up, so a result depends on the input alone, never on the speed of the machine.
+// solved. `work` counts down by the missing rectangles of each node of the search tree, weighted
+// by their durations; at 0 the search gives up, so a result depends on the input alone, never on
+// the speed of the machine.
 //
 // After MiniMalloc (Moffitt, ASPLOS 2024): canonical placements, dominance, section inference,
 // decomposition. See search.h for what each of them is here.

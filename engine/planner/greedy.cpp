@@ -104,7 +104,7 @@ Attempt attempt(int number, std::span<const Rectangle> rectangles) {
 }
 
 std::vector<std::int64_t> place(std::span<const Rectangle> rectangles, const Sections& sections,
-                                const Attempt& attempt) {
+                                const Attempt& attempt, std::int64_t& work) {
   std::vector<std::int64_t> offsets(rectangles.size(), 0);
   Shelves shelves(int(sections.times.size()));
   for (const int r : attempt.order) {
@@ -112,6 +112,7 @@ std::vector<std::int64_t> place(std::span<const Rectangle> rectangles, const Sec
     const std::int64_t size = rectangles[r].size;
     if (size == 0 || first == last) continue;
     const Shelf& shelf = shelves.around(first, last);
+    work -= 1 + shelf.count() / 4;
     std::int64_t offset = -1;
     if (!attempt.from_top.empty() && attempt.from_top[r]) {
       offset = highest(shelf, first, last, size, attempt.ceiling);

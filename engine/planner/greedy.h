@@ -30,8 +30,9 @@ struct Attempt {
 constexpr int kAttempts = 18;
 Attempt attempt(int number, std::span<const Rectangle> rectangles);
 
-// An offset for each rectangle.
+// An offset for each rectangle. `work` counts down by a quarter of the rectangles that may be
+// looked at for each one that is placed.
 std::vector<std::int64_t> place(std::span<const Rectangle> rectangles, const Sections& sections,
-                                const Attempt& attempt);
+                                const Attempt& attempt, std::int64_t& work);
 
 }  // namespace mb::planner

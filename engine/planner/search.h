@@ -58,6 +58,7 @@ struct Node {
   Items items;
   Valley valley{};
   std::uint64_t hash = 0;
+  std::int64_t work = 0;  // what one candidate costs
   std::vector<Candidate> candidates;
   std::size_t tried = 0;
   std::vector<Items> parts;  // what the current candidate leaves
@@ -108,7 +109,8 @@ class Search {
   }
 
   // One search that ranks the rectangles by `order`. What earlier ones learned about where the
-  // search fails is kept. `work` counts down by the missing rectangles of each node.
+  // search fails is kept. `work` counts down by the missing rectangles of each node and the
+  // sections they live in.
   Outcome run(std::span<const int> order, std::int64_t& work);
   const std::vector<std::int64_t>& offsets() const { return offsets_; }
 

@@ -16,6 +16,7 @@ struct Placed {
 class Shelf {
  public:
   void insert(const Placed& placed) {
+    ++count_;
     if (chunks_.empty()) {
       chunks_.push_back({placed});
       return;
@@ -33,6 +34,8 @@ class Shelf {
     chunk->resize(kChunk);
     chunks_.insert(chunk + 1, std::move(upper));
   }
+
+  std::int64_t count() const { return count_; }
 
   // Calls gap(begin, end) for each gap that is free in the sections [first, last), from below,
   // until it returns true; the last one is endless.
@@ -53,6 +56,7 @@ class Shelf {
   static constexpr std::size_t kChunk = 128;
   using Chunk = std::vector<Placed>;
   std::vector<Chunk> chunks_;
+  std::int64_t count_ = 0;
 };
 
 // Shelves for windows of time, so that a short lifetime only meets what is live near it.

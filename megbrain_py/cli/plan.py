@@ -9,8 +9,8 @@ from typing import Any
 
 from megbrain_py.cli.plan_graph import add_graph_options, plan_graphs
 
-# Steps of search: about 2 s, and 10 s where a capacity has to be met.
-_WORK, _WORK_FOR_CAPACITY = 40_000_000, 200_000_000
+# Steps of search: about 3 s, and 10 s where a capacity has to be met.
+_WORK, _WORK_FOR_CAPACITY = 200_000_000, 600_000_000
 
 
 def add_plan(commands: Any) -> None:

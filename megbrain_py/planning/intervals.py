@@ -62,8 +62,8 @@ def read_intervals(path: Path) -> Intervals:
             raise DataError(f"{path}: line {line}: 'size' is {size}, expected at least 0")
     if sum(numbers["size"]) > _MOST:
         raise DataError(f"{path}: the sizes add up to more than 2^62 bytes")
-    arrays = (np.array(numbers[name], np.int64) for name in _NEEDED)
-    return Intervals(header, [row for _, row in lines[1:]], *arrays)
+    lowers, uppers, sizes = (np.array(numbers[name], np.int64) for name in _NEEDED)
+    return Intervals(header, [row for _, row in lines[1:]], lowers, uppers, sizes)
 
 
 def _integer(text: str, what: str) -> int:

@@ -120,8 +120,13 @@ def rectangles(graph: Mapping[str, Any], events: Sequence[Sequence[Any]]) -> Rec
         if op.get("ws", 0):
             upper[begin(event, op["ws"], [])] = event + 1
     ends = [len(events) if u < 0 else u for u in upper]
-    arrays = (np.array(x, np.int64) for x in (lower, ends, size))
-    return Rectangles(*arrays, tuple(tuple(o) for o in owners), tuple(in_base))
+    return Rectangles(
+        np.array(lower, np.int64),
+        np.array(ends, np.int64),
+        np.array(size, np.int64),
+        tuple(tuple(o) for o in owners),
+        tuple(in_base),
+    )
 
 
 def place_events(
