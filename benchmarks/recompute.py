@@ -1,9 +1,9 @@
 """The recomputation planner: against others at equal budgets, its promises on many pairs, its time.
 
-    python benchmarks/recompute.py compare
-    python benchmarks/recompute.py promises --pairs 10000
-    python benchmarks/recompute.py exact --data FOLDER
-    python benchmarks/recompute.py time
+python benchmarks/recompute.py compare
+python benchmarks/recompute.py promises --pairs 10000
+python benchmarks/recompute.py exact --data FOLDER
+python benchmarks/recompute.py time
 """
 
 from __future__ import annotations

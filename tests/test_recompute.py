@@ -14,8 +14,16 @@ import pytest
 from megbrain_py.cli.main import main
 from megbrain_py.planning import benchmark_graphs
 from megbrain_py.planning.memplan import MemoryGraph, Task, from_json, read, to_json
-from megbrain_py.planning.recompute import Schedule, events, lower_bound, plan, vanilla_peak
+from megbrain_py.planning.recompute import (
+    Schedule,
+    events,
+    lower_bound,
+    measure,
+    plan,
+    vanilla_peak,
+)
 from megbrain_py.planning.replay import replay
+from megbrain_py.planning.stages import solve_stages
 from tests.data_files import real
 from tests.memory_graphs import least_cost, random_graph
 
@@ -168,6 +176,18 @@ def test_tasks_that_nothing_needs_are_left_out() -> None:
     )  # fmt: skip
     (schedule,) = plan(graph, [1])
     assert (schedule.runs, schedule.cost) == ((0,), 2)
+
+
+def test_the_integer_programme_finds_the_least_cost_of_an_order() -> None:
+    pytest.importorskip("highspy")
+    graph = benchmark_graphs.unit_chain(6)
+    order = range(len(graph.tasks))
+    for budget in (4, 5):
+        best = 3 * 6 + 1 + closed_form(6, budget)
+        cost, peak = measure(graph, solve_stages(graph, order, budget, NEVER, 60))
+        assert (cost, peak <= budget) == (best, True)
+        assert solve_stages(graph, order, budget, best, 60) == []
+    assert solve_stages(graph, order, 2, NEVER, 60) == []
 
 
 def test_the_exact_points() -> None:

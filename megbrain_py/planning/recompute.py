@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from megbrain_py import _planner
 from megbrain_py.planning.memplan import MemoryGraph, Task
+from megbrain_py.planning.stages import solve_stages
 
 Effort = Literal["fast", "default", "optimal"]
 Progress = Callable[[str], None]
@@ -28,12 +29,13 @@ class _Limits:
     slices: int  # of the lower bound
     prices: int
     slots: int  # of memory in the chain of blocks
+    solver_seconds: float  # of the integer programme, where its package is installed
 
 
 _LIMITS: dict[Effort, _Limits] = {
-    "fast": _Limits(20_000, 20, 1_000_000, 50, 6, 5, 100),
-    "default": _Limits(300_000, 26, 30_000_000, 300, 16, 8, 700),
-    "optimal": _Limits(20_000_000, 64, 1_500_000_000, 5_000, 240, 40, 1_000),
+    "fast": _Limits(20_000, 20, 1_000_000, 50, 6, 5, 100, 0),
+    "default": _Limits(300_000, 26, 30_000_000, 300, 16, 8, 700, 0),
+    "optimal": _Limits(5_000_000, 64, 1_500_000_000, 5_000, 240, 40, 1_000, 60),
 }
 
 
@@ -233,6 +235,17 @@ class _Planner:
         start = self._cheapest_known(budget)
         runs = [] if start is None else start.runs
         yield _planner.evict_search(self.native, self.orders, budget, runs, self.limits.work)
+        if self.limits.solver_seconds:
+            yield self._solve(budget)
+
+    def _solve(self, budget: int) -> list[int]:
+        self.progress(f"budget {budget:,}: integer programme")
+        best = self._cheapest_known(budget)
+        order = [self.needed[o] for o in self.orders[0]]
+        below = float("inf") if best is None else best.cost
+        runs = solve_stages(self.graph, order, budget, below, self.limits.solver_seconds)
+        place = {task: o for o, task in enumerate(self.needed)}
+        return [place[task] for task in runs]
 
     def _least_feasible(self) -> int:
         """The least budget for which a quick search finds a schedule, by bisection."""
