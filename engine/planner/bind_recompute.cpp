@@ -126,7 +126,6 @@ void bind_recompute(py::module_& module) {
   module.def("evict_search", &evict_search, "graph"_a, "orders"_a, "budget"_a, "start"_a, "work"_a,
              released);
   module.def("fill_gaps", &fill_gaps, "graph"_a, "runs"_a, "budget"_a, released);
-  module.def("run_later", &run_later, "graph"_a, "runs"_a, "budget"_a, released);
   module.def(
       "slice_cut",
       [](const Graph& graph, int task, double price) { return slice_cut(graph, task, price); },

@@ -10,6 +10,8 @@
 namespace mb::planner {
 namespace {
 
+constexpr std::size_t kMostRuns = 60;  // times the number of tasks
+
 // Writes the runs that the table's decisions stand for. What is resident follows from `have_`; the
 // lifetimes, and so the true peak, follow from the runs alone (timeline.h).
 class Writer {
@@ -19,12 +21,15 @@ class Writer {
 
   Runs write(int memory) {
     first_pass(0, memory);
-    return tidy(graph_, runs_);
+    return is_long() ? Runs{} : tidy(graph_, runs_);
   }
 
  private:
+  // With next to no memory a chain needs the square of its length: nobody wants such a schedule.
+  bool is_long() const { return runs_.size() > kMostRuns * graph_.tasks.size(); }
+
   void make(int t) {
-    if (have_[t]) return;
+    if (have_[t] || is_long()) return;
     const int o = graph_.maker[t];
     for (int input : graph_.tasks[o].inputs) make(input);
     runs_.push_back(o);
@@ -89,6 +94,7 @@ class Writer {
   }
 
   void again(int kept, int from, int length, int memory) {
+    if (is_long()) return;
     if (length == 1) return backward(from);
     const ChainTable::Choice choice = table_.choose_again(kept, from, length, memory);
     if (choice.length == 0) {
@@ -122,7 +128,7 @@ Runs plan_chain(const Graph& graph, const Runs& order, Bytes budget, int slots) 
   const auto fits = [&](int memory) {
     if (!table.feasible(memory)) return false;
     Runs runs = Writer(graph, blocks, table).write(memory);
-    if (peak_of(graph, runs) > budget) return false;
+    if (runs.empty() || peak_of(graph, runs) > budget) return false;
     const double found = cost_of(graph, runs);
     if (found < cost) best = std::move(runs), cost = found;
     return true;

@@ -84,6 +84,7 @@ class Eviction {
     for (int looked = 0; !stack_.empty() && looked < kDeepest; ++looked) {
       const int o = stack_.back();
       stack_.pop_back();
+      work_ += 4;
       sum += graph_.tasks[o].cost;
       for (int input : graph_.tasks[o].inputs) {
         const int maker = graph_.maker[input];
@@ -128,7 +129,7 @@ class Eviction {
   bool make_room(Bytes need) {
     while (live_ + need > budget_) {
       const int t = victim();
-      if (t < 0) return false;
+      if (t < 0 || work_ > rule_.most_work) return false;
       drop(t);
       const int needed = std::min(next_read(t), tensors_[t].indirect);
       if (needed != kNever) tell_inputs(t, needed);
@@ -142,6 +143,7 @@ class Eviction {
     while (!stack_.empty()) {
       const int out = stack_.back();
       stack_.pop_back();
+      work_ += 4;
       for (int input : graph_.tasks[graph_.maker[out]].inputs) {
         if (tensors_[input].indirect <= need && tensors_[input].indirect >= now_) continue;
         tensors_[input].indirect = need;

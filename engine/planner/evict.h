@@ -12,6 +12,7 @@ struct EvictRule {
   double exponent = 1;                                      // of the distance to the next read
   std::vector<float> weight;                                // of each tensor's cost; empty: 1
   double cutoff = std::numeric_limits<double>::infinity();  // give up at this cost
+  std::int64_t most_work = std::numeric_limits<std::int64_t>::max();  // and after these steps
 };
 
 struct Evicted {

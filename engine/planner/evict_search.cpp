@@ -13,8 +13,9 @@ namespace mb::planner {
 namespace {
 
 constexpr double kExponents[] = {0.5, 1, 0.25};
-constexpr int kPrices = 6;  // least cuts that give hints
-constexpr float kHint = 8;  // how much dearer a tensor looks that a cut keeps
+constexpr std::int64_t kLeastWork = 2'000'000;  // of one eviction
+constexpr int kPrices = 6;                      // least cuts that give hints
+constexpr float kHint = 8;                      // how much dearer a tensor looks that a cut keeps
 
 class Searcher {
  public:
@@ -45,7 +46,8 @@ class Searcher {
   bool attempt(const Runs& order, double exponent, const std::vector<float>& weight) {
     if (work_ <= 0) return false;
     // Filling gaps wins back a few per cent, so slightly dearer evictions are looked at.
-    Evicted found = evict(graph_, order, budget_, {exponent, weight, cost_ * 1.02});
+    Evicted found = evict(graph_, order, budget_,
+                          {exponent, weight, cost_ * 1.02, std::max(kLeastWork, work_)});
     work_ -= found.work;
     if (!found.runs) return false;
     Runs runs = fill_gaps(graph_, std::move(*found.runs), budget_);

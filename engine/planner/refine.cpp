@@ -6,7 +6,7 @@
 namespace mb::planner {
 namespace {
 
-constexpr std::int64_t kMostWork = 10'000'000;  // runs looked at, over all removals
+constexpr std::int64_t kMostWork = 20'000'000;  // runs looked at, over all removals
 
 // A schedule with what is needed to judge the removal of single runs.
 class Filling {
@@ -88,6 +88,7 @@ class Filling {
 
   // Exact but for runs that removal makes useless in turn; `remove` looks at everything.
   bool removable(int at) {
+    if (spent_ > kMostWork) return false;
     int from = at;
     for (int life : made_by_[at]) {
       if (!is_read(line_.lives[life])) continue;
@@ -105,6 +106,7 @@ class Filling {
       if (line_.lives[life].last != at) continue;
       extra_[std::max(0, read_before_[life] + 1 - from)] -= graph_.bytes[inputs[i]];
     }
+    spent_ += at - from;
     Bytes sum = 0;
     for (int q = from; q < at; ++q) {
       sum += extra_[q - from];
@@ -114,7 +116,6 @@ class Filling {
   }
 
   bool remove(int at) {
-    if (spent_ > kMostWork) return false;
     spent_ += std::int64_t(runs_.size());
     Runs shorter = runs_;
     shorter.erase(shorter.begin() + at);
@@ -157,29 +158,6 @@ class Filling {
 
 Runs fill_gaps(const Graph& graph, Runs runs, Bytes budget) {
   return Filling(graph, std::move(runs), budget).improve();
-}
-
-Runs run_later(const Graph& graph, const Runs& runs, Bytes budget) {
-  std::vector<int> seen(graph.tasks.size(), 0);
-  Runs later = runs;
-  for (int at = int(runs.size()) - 1; at >= 0; --at) seen[runs[at]]++;
-  for (int at = int(later.size()) - 2; at >= 0; --at) {
-    const int o = later[at];
-    if (--seen[o] == 0) continue;  // the first run stays: its readers follow it at once
-    int to = at;
-    const auto reads = [&](int user, int t) {
-      const auto& inputs = graph.tasks[user].inputs;
-      return std::find(inputs.begin(), inputs.end(), t) != inputs.end();
-    };
-    for (; to + 1 < int(later.size()); ++to) {
-      const int next = later[to + 1];
-      if (next == o) break;
-      const auto& outputs = graph.tasks[o].outputs;
-      if (std::any_of(outputs.begin(), outputs.end(), [&](int t) { return reads(next, t); })) break;
-    }
-    if (to > at) std::rotate(later.begin() + at, later.begin() + at + 1, later.begin() + to + 1);
-  }
-  return peak_of(graph, later) <= budget ? later : runs;
 }
 
 }  // namespace mb::planner

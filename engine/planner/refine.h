@@ -9,7 +9,4 @@ namespace mb::planner {
 // peak stays within `budget`.
 Runs fill_gaps(const Graph& graph, Runs runs, Bytes budget);
 
-// Moves second and later runs towards their first reader where that lowers live bytes.
-Runs run_later(const Graph& graph, const Runs& runs, Bytes budget);
-
 }  // namespace mb::planner
