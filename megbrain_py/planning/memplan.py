@@ -10,8 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import networkx as nx
-
 from megbrain_py.errors import DataError
 
 FORMAT = "memplan-v1"
@@ -65,12 +63,14 @@ class MemoryGraph:
     @cached_property
     def needed(self) -> tuple[int, ...]:
         """The tasks, in program order, without which `keep` cannot be made."""
-        edges = nx.DiGraph()
-        edges.add_nodes_from(range(len(self.tasks)))
-        for number, task in enumerate(self.tasks):
-            edges.add_edges_from((self.maker[t], number) for t in task.inputs if t in self.maker)
-        roots = {self.maker[t] for t in self.keep if t in self.maker}
-        return tuple(sorted(roots.union(*(nx.ancestors(edges, root) for root in roots))))
+        wanted = set(self.keep)
+        found: list[int] = []
+        for number in reversed(range(len(self.tasks))):
+            task = self.tasks[number]
+            if not wanted.isdisjoint(task.outputs):
+                found.append(number)
+                wanted.update(task.inputs)
+        return tuple(reversed(found))
 
 
 def read(path: Path) -> list[MemoryGraph]:
