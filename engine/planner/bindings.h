@@ -19,5 +19,6 @@ inline std::span<const std::int64_t> view(const Integers& array) {
 
 // Each part adds its functions to the module.
 void bind_offsets(pybind11::module_& module);
+void bind_recompute(pybind11::module_& module);
 
 }  // namespace mb::planner

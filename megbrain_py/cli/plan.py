@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from megbrain_py.cli.plan_graph import add_graph_options, plan_graphs
+
 # Steps of search: about 3 s, and 10 s where a capacity has to be met.
 _WORK, _WORK_FOR_CAPACITY = 200_000_000, 600_000_000
 
@@ -14,13 +16,15 @@ _WORK, _WORK_FOR_CAPACITY = 200_000_000, 600_000_000
 def add_plan(commands: Any) -> None:
     """Add the command to the program's parser."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        "plan", help="offsets for buffers with fixed lifetimes"
+        "plan", help="recomputation under a budget; offsets for buffers with fixed lifetimes"
     )
-    parser.add_argument(
-        "--intervals", metavar="FILE.csv", required=True,
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--intervals", metavar="FILE.csv",
         help="buffers: columns id,lower,upper,size; one is live on [lower, upper)",
     )  # fmt: skip
-    parser.add_argument("--out", metavar="OUT.csv", required=True, help="the same with offsets")
+    add_graph_options(parser, source)
+    parser.add_argument("--out", metavar="OUT", required=True, help="CSV with offsets, or JSON")
     parser.add_argument("--capacity", type=_bytes, metavar="N", help="bytes that must be enough")
 
 
@@ -32,7 +36,9 @@ def _bytes(text: str) -> int:
 
 
 def plan(arguments: argparse.Namespace) -> int:
-    """Place the buffers of a file; 1 when they need more than the given capacity."""
+    """Plan what the file asks for; 1 when buffers need more than the given capacity."""
+    if arguments.intervals is None:
+        return plan_graphs(arguments)
     from megbrain_py.planning.intervals import read_intervals, write_placed
     from megbrain_py.planning.memory import max_live, place
 

@@ -1,0 +1,76 @@
+"""Random memory graphs, and the least cost of a schedule by brute force."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+
+from megbrain_py.planning.memplan import MemoryGraph, Task
+
+
+def random_graph(seed: int, tensors: int = 9, permits: bool = True) -> MemoryGraph:
+    """A random DAG with base tensors, workspaces, several outputs and permits."""
+    rng = random.Random(seed)
+    sizes = [rng.randint(0, 6) for _ in range(tensors)]
+    base = rng.randint(0, 2)
+    made = list(range(base))
+    tasks: list[Task] = []
+    while len(made) < tensors:
+        outputs = tuple(range(len(made), min(tensors, len(made) + rng.choice((1, 1, 1, 2)))))
+        inputs = tuple(sorted(rng.sample(made, min(len(made), rng.randint(1, 3)))))
+        allowed = [(outputs[0], t) for t in inputs if permits and rng.random() < 0.3]
+        workspace = rng.choice((0, 0, 0, rng.randint(1, 5)))
+        tasks.append(
+            Task(f"t{len(tasks)}", rng.randint(0, 9), inputs, outputs, workspace, tuple(allowed))
+        )
+        made += outputs
+    kept = {tensors - 1, *rng.sample(range(tensors), rng.randint(0, 2))}
+    return MemoryGraph(
+        f"random{seed}", tuple(sizes), frozenset(range(base)), frozenset(kept), tuple(tasks)
+    )
+
+
+def least_cost(graph: MemoryGraph, budget: int) -> float | None:
+    """Dijkstra's algorithm over sets of resident tensors, straight from the rules; None: no way.
+
+    Permits over base tensors are not used, and of several for one output only the first is.
+    """
+    start = frozenset(graph.base)
+    best = {start: 0.0}
+    queue: list[tuple[float, int, frozenset[int]]] = [(0.0, 0, start)]
+    ticket = itertools.count(1)
+    while queue:
+        cost, _, resident = heapq.heappop(queue)
+        if cost > best[resident]:
+            continue
+        if graph.keep <= resident:
+            return cost
+        moves = [(cost, resident - {t}) for t in resident - graph.base]
+        for task in graph.tasks:
+            moves += [(cost + task.cost, s) for s in _after(graph, task, resident, budget)]
+        for total, state in moves:
+            if total < best.get(state, float("inf")):
+                best[state] = total
+                heapq.heappush(queue, (total, next(ticket), state))
+    return None
+
+
+def _after(
+    graph: MemoryGraph, task: Task, resident: frozenset[int], budget: int
+) -> list[frozenset[int]]:
+    if not resident.issuperset(task.inputs):
+        return []
+    missing = [t for t in task.outputs if t not in resident]
+    live = sum(graph.sizes[t] for t in resident)
+    first = dict(reversed(task.permits))
+    usable = [(o, i) for o, i in first.items() if o in missing and i not in graph.base]
+    result = []
+    for count in range(len(usable) + 1):
+        for takes in itertools.combinations(usable, count):
+            gone = [i for _, i in takes]
+            saved = sum(min(graph.sizes[o], graph.sizes[i]) for o, i in takes)
+            peak = live + sum(graph.sizes[t] for t in missing) + task.workspace - saved
+            if len(set(gone)) == len(gone) and peak <= budget:
+                result.append(resident.union(missing).difference(gone))
+    return result
