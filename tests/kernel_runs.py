@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 import megbrain_py as mb
 from megbrain_py import engine
@@ -28,6 +34,20 @@ def run_with_threads(threads: int, op: Operator, *arrays: np.ndarray) -> np.ndar
         return run(op, *arrays)
     finally:
         engine.set_num_threads(before)
+
+
+def run_at_level(isa: str, program: str) -> None:
+    """Run a program, which may import the tests, at an instruction set; skip without it."""
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    last = "from megbrain_py import engine\nprint(engine.instruction_set())\n"
+    done = subprocess.run(
+        [sys.executable, "-c", program + last],
+        env={**os.environ, "MB_ISA": isa, "PYTHONPATH": path},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    if "is not available" in done.stderr or "was not built for" in done.stderr:
+        pytest.skip(f"no {isa} here")
+    assert done.stdout.strip() == isa, done.stderr
 
 
 def error(found: np.ndarray, exact: np.ndarray) -> float:

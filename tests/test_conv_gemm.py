@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from kernel_runs import error, run, run_with_threads, wide
+from kernel_runs import error, run, run_at_level, run_with_threads, wide
 
 import megbrain_py as mb
 from megbrain_py import functional as F
 from megbrain_py.op_testing import normal
 from megbrain_py.ops.conv.conv import Conv2dBackwardWeights
 
-_HERE = str(Path(__file__).parent)
 _GEMM = "conv2d_backward_weights_gemm"
 
 
@@ -86,24 +81,15 @@ def test_no_image_gives_zeros() -> None:
 
 
 _PROGRAM = """
-from megbrain_py import engine
 from test_conv_gemm import test_errors_against_float64
 for name in ("unlike_strides", "three_by_three", "unlike_axes", "rest_of_a_panel"):
     test_errors_against_float64(name)
-print(engine.instruction_set())
 """
 
 
 @pytest.mark.parametrize("isa", ["base", "v3"])
 def test_lower_levels_are_as_exact(isa: str) -> None:
-    environment = {**os.environ, "MB_ISA": isa, "PYTHONPATH": os.pathsep.join([_HERE, *sys.path])}
-    done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM], env=environment, capture_output=True, text=True,
-        check=False, timeout=300,
-    )  # fmt: skip
-    if "is not available" in done.stderr or "was not built for" in done.stderr:
-        pytest.skip(f"no {isa} here")
-    assert done.stdout.strip() == isa, done.stderr
+    run_at_level(isa, _PROGRAM)
 
 
 def _kernel(shape: Shape, algorithm: str = "auto") -> str:

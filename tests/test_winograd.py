@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
-from kernel_runs import error, run, run_with_threads, wide
+from kernel_runs import error, run, run_at_level, run_with_threads, wide
 
 import megbrain_py as mb
 from megbrain_py import functional as F
@@ -20,7 +16,6 @@ from megbrain_py.op_testing import normal
 from megbrain_py.ops.conv.algorithm import CONVOLUTION, winograd_gain
 from megbrain_py.ops.conv.conv import Conv2d, Conv2dBackwardData, Conv2dBackwardWeights
 
-_HERE = str(Path(__file__).parent)
 Matrix = list[list[Fraction]]
 
 # name: (images, input channels, output channels, height, width, padding)
@@ -142,24 +137,15 @@ def test_threads_do_not_change_a_bit(name: str) -> None:
 
 _PROGRAM = """
 import numpy as np
-from megbrain_py import engine
 from test_winograd import test_errors_against_float64
 for name in ("odd_channels", "many_tiles", "wide_padding"):
     test_errors_against_float64(name, "relu")
-print(engine.instruction_set())
 """
 
 
 @pytest.mark.parametrize("isa", ["base", "v3"])
 def test_lower_levels_are_as_exact(isa: str) -> None:
-    environment = {**os.environ, "MB_ISA": isa, "PYTHONPATH": os.pathsep.join([_HERE, *sys.path])}
-    done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM], env=environment, capture_output=True, text=True,
-        check=False, timeout=300,
-    )  # fmt: skip
-    if "is not available" in done.stderr or "was not built for" in done.stderr:
-        pytest.skip(f"no {isa} here")
-    assert done.stdout.strip() == isa, done.stderr
+    run_at_level(isa, _PROGRAM)
 
 
 # --- the choice -----------------------------------------------------------------------------------

@@ -83,35 +83,43 @@ def detect(built: Built, size: int, preset: str = "r50_fpn") -> Workload:
 
 
 def roi_align(built: Built, rois: int, channels: int, side: int) -> Workload:
-    """Forward and backward; values are resident as torch's are: parameters in rows layout."""
-    case = inputs.roi_align(rois, channels, side)
-    x = mb.Parameter(case.features, name="x")
-    dy = mb.Parameter(case.gradient, name="dy")
-    y, dx = (mb.Parameter(np.zeros_like(a), name="to") for a in (case.gradient, case.features))
-    built()
-    start = time.perf_counter()
-    boxes = mb.placeholder("boxes", (1, rois, 4))
-    count = mb.constant(np.array([rois], np.int32))
-    pooled = F.roi_align([x], boxes, count, 7, [case.scale], sampling_ratio=2)
-    (gradient,) = mb.gradients(F.sum(pooled * dy), [x])
-    step = mb.compile({}, updates={y: pooled, dx: gradient})
-    fed = case.boxes[None]
-    return lambda: step(boxes=fed), _facts(step, start)
+    """RoI Align, forward and backward."""
+
+    def pool(x: mb.Var, boxes: mb.Var, count: mb.Var, scale: float) -> mb.Var:
+        pooled: mb.Var = F.roi_align([x], boxes, count, 7, [scale], sampling_ratio=2)
+        return pooled
+
+    return _pooling(built, inputs.roi_align(rois, channels, side), pool, to_boxes=False)
 
 
 def prroi(built: Built, rois: int, channels: int, side: int) -> Workload:
     """Precise RoI Pooling, forward and backward to features and boxes."""
-    case = inputs.roi_align(rois, channels, side)
+
+    def pool(x: mb.Var, boxes: mb.Var, count: mb.Var, scale: float) -> mb.Var:
+        pooled: mb.Var = F.prroi_pool([x], boxes, count, 7, [scale])
+        return pooled
+
+    return _pooling(built, inputs.roi_align(rois, channels, side), pool, to_boxes=True)
+
+
+def _pooling(
+    built: Built,
+    case: inputs.RoiAlign,
+    pool: Callable[[mb.Var, mb.Var, mb.Var, float], mb.Var],
+    *,
+    to_boxes: bool,
+) -> Workload:
+    """A pooling of boxes; values are resident as torch's are: parameters in rows layout."""
     x = mb.Parameter(case.features, name="x")
     dy = mb.Parameter(case.gradient, name="dy")
     y, dx = (mb.Parameter(np.zeros_like(a), name="to") for a in (case.gradient, case.features))
     built()
     start = time.perf_counter()
-    boxes = mb.placeholder("boxes", (1, rois, 4))
-    count = mb.constant(np.array([rois], np.int32))
-    pooled = F.prroi_pool([x], boxes, count, 7, [case.scale])
-    to_x, to_boxes = mb.gradients(F.sum(pooled * dy), [x, boxes])
-    step = mb.compile({"to_boxes": to_boxes}, updates={y: pooled, dx: to_x})
+    boxes = mb.placeholder("boxes", (1, *case.boxes.shape))
+    pooled = pool(x, boxes, mb.constant(np.array([len(case.boxes)], np.int32)), case.scale)
+    to_x, *others = mb.gradients(F.sum(pooled * dy), [x, boxes] if to_boxes else [x])
+    outputs = {"to_boxes": others[0]} if to_boxes else {}
+    step = mb.compile(outputs, updates={y: pooled, dx: to_x})
     fed = case.boxes[None]
     return lambda: step(boxes=fed), _facts(step, start)
 
