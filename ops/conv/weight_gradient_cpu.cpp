@@ -8,7 +8,7 @@
 #include <algorithm>
 
 #include "mb/kernel.h"
-#include "ops/conv/winograd_gemm.h"
+#include "ops/conv/gemm.h"
 
 namespace mb::MB_ISA {
 namespace {

@@ -6,7 +6,8 @@
 #include <algorithm>
 
 #include "mb/kernel.h"
-#include "ops/conv/winograd_gemm.h"
+#include "ops/conv/gemm.h"
+#include "ops/conv/winograd.h"
 
 namespace mb::MB_ISA {
 namespace {

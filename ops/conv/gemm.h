@@ -1,10 +1,10 @@
-// The products of Winograd's planes: small matrix products whose sums stay in registers.
+// Small matrix products whose sums stay in registers: Winograd's planes, weight gradients.
 #pragma once
 
 #include <array>
 #include <utility>
 
-#include "ops/conv/winograd.h"
+#include "ops/conv/vectors.h"
 
 namespace mb::MB_ISA {
 
