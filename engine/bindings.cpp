@@ -10,6 +10,7 @@
 #include "mb/arena.h"
 #include "mb/executable.h"
 #include "mb/library.h"
+#include "mb/measure.h"
 #include "mb/parallel.h"
 #include "mb/registry.h"
 #include "mb/threads.h"
@@ -103,12 +104,39 @@ PlanSpec plan_from_python(const py::handle& plan) {
   return spec;
 }
 
+std::vector<Tensor> types_from_python(const py::list& types) {
+  std::vector<Tensor> tensors;
+  for (const auto& type : types) tensors.push_back(type_from_python(type));
+  return tensors;
+}
+
 std::size_t query(const py::handle& instruction, const py::list& input_types,
                   const py::list& output_types, const std::string& device) {
-  std::vector<Tensor> inputs, outputs;
-  for (const auto& type : input_types) inputs.push_back(type_from_python(type));
-  for (const auto& type : output_types) outputs.push_back(type_from_python(type));
-  return query_workspace(instruction_from_python(instruction), inputs, outputs, device);
+  return query_workspace(instruction_from_python(instruction), types_from_python(input_types),
+                         types_from_python(output_types), device);
+}
+
+// `contents`: an array in the order of memory, or None, for each input.
+double measure_instruction(const py::handle& instruction, const py::list& inputs,
+                           const py::list& outputs, const py::list& contents, std::vector<int> over,
+                           const std::string& device) {
+  Measured measured{instruction_from_python(instruction),
+                    types_from_python(inputs),
+                    types_from_python(outputs),
+                    {},
+                    std::move(over)};
+  for (const auto& array : contents) {
+    const Tensor& type = measured.inputs.at(measured.contents.size());
+    Tensor given;
+    if (!array.is_none()) {
+      given = view_of(py::cast<py::array>(array));
+      require(given.dtype == type.dtype && given.bytes() == type.bytes(),
+              "contents of another type than the input's");
+    }
+    measured.contents.push_back(given.pointer);
+  }
+  const py::gil_scoped_release release;
+  return measure(measured, device);
 }
 
 // The state arrays are kept alive by this object: their addresses are bound into kernels.
@@ -206,6 +234,8 @@ PYBIND11_MODULE(_engine, module) {
       .def("memory", &PyExecutable::memory, py::arg("slot"));
   module.def("query", &query, py::arg("instruction"), py::arg("inputs"), py::arg("outputs"),
              py::arg("device"));
+  module.def("measure", &measure_instruction, py::arg("instruction"), py::arg("inputs"),
+             py::arg("outputs"), py::arg("contents"), py::arg("over"), py::arg("device"));
   module.def("open_device", [](const std::string& device) { open_backend(device); });
   module.def("arena_bytes", [] { return Arena::scratch().size(); });
   module.def("num_threads", &num_threads);

@@ -17,6 +17,7 @@ VARIABLES = {
     "MB_CHECK": "1: every run is checked for NaN, Inf and overwritten values; 2: more often",
     "MB_TRACE": "file: a timeline of the process is written there, for Perfetto",
     "MB_CACHE": "folder: what was measured on this machine; default: ~/.cache/megbrain_py",
+    "MB_COSTS": "what memory planning takes instructions to cost: measured (default) or roofline",
     "MB_TEST_DATA": "folder with real data sets for the tests",
     "CXX": "the C++ compiler of `megbrain build-op`; default: the one that built the engine",
 }
@@ -87,6 +88,14 @@ def trace_file() -> Path | None:
 def cache_folder() -> Path:
     """MB_CACHE."""
     return Path(_get("MB_CACHE") or Path.home() / ".cache" / "megbrain_py")
+
+
+def costs() -> str:
+    """MB_COSTS: "measured" or "roofline"; CompileError for anything else."""
+    text = _get("MB_COSTS") or "measured"
+    if text not in ("measured", "roofline"):
+        raise CompileError(f"MB_COSTS: expected measured or roofline, found {text!r}")
+    return text
 
 
 def test_data() -> Path | None:

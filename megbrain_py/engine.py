@@ -49,6 +49,32 @@ def workspace_bytes(
         raise EngineError(str(error)) from None
 
 
+def measured_seconds(
+    instruction: Instruction,
+    inputs: Sequence[TensorType],
+    outputs: Sequence[TensorType],
+    *,
+    contents: Sequence[Array | None] | None = None,
+    over: Mapping[int, int] | None = None,
+    device: str = "cpu",
+) -> float:
+    """Median seconds of a few runs of the instruction's kernel, on memory that is given back.
+
+    contents: for each input its elements in the order of memory, or None for random numbers in
+        [-1, 1), zeros where they are no floats.
+    over: outputs that are written over an input, and which.
+    EngineError as the kernel raises it.
+    """
+    given = [None] * len(inputs) if contents is None else list(contents)
+    places = [(over or {}).get(o, -1) for o in range(len(outputs))]
+    try:
+        return float(
+            _engine.measure(instruction, list(inputs), list(outputs), given, places, device)
+        )
+    except _engine.NativeError as error:
+        raise EngineError(str(error)) from None
+
+
 class Observer(Protocol):
     """Looks at a run from outside: called with the index of each instruction."""
 
@@ -123,6 +149,24 @@ def onednn_version() -> str:
     return str(_engine.onednn_version())
 
 
+def build_id() -> str:
+    """Changes when the engine or its oneDNN does: what was measured of another one is void."""
+    return f"{onednn_version()} {_file_id(Path(_engine.__file__))}"
+
+
+def library_id(kernel: str) -> str:
+    """As build_id, of the library that the kernel comes from; empty for the engine's own."""
+    return _libraries.get(kernel, "")
+
+
+_libraries: dict[str, str] = {}  # by kernel
+
+
+def _file_id(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
 def kernel_names() -> list[str]:
     """Names of all registered CPU kernels."""
     return list(_engine.kernel_names())
@@ -135,7 +179,9 @@ def open_library(path: Path) -> list[str]:
     engine, or has a kernel whose name exists.
     """
     try:
-        return sorted(_engine.open_library(str(path.resolve())))
+        names = sorted(_engine.open_library(str(path.resolve())))
+        _libraries.update((name, _file_id(path)) for name in names)
+        return names
     except _engine.WrongStamp as error:
         raise WrongStamp(str(error)) from None
     except _engine.NativeError as error:

@@ -165,6 +165,13 @@ class Operator(ABC):
         """
         return sum(t.count for t in outputs if t.dtype.is_float) if self.elementwise else 0
 
+    def typical(self, inputs: Sequence[TensorType]) -> Sequence[Array | None]:
+        """Elements to time a call with, for inputs whose values decide what it costs: boxes, say.
+
+        In the order of memory; None: random floats, zeros for others (costs.py).
+        """
+        return [None] * len(inputs)
+
     def output_types(self, inputs: Sequence[TensorType]) -> tuple[TensorType, ...]:
         """`infer` as a tuple, in rows layout."""
         types = self.infer(*[t.with_layout("rows") for t in inputs])

@@ -84,4 +84,16 @@ void Arena::reserve(std::size_t bytes) {
   size_ = bytes;
 }
 
+void Arena::shrink(std::size_t bytes) noexcept {
+  if (bytes >= size_) return;
+  const std::size_t page = std::size_t(sysconf(_SC_PAGESIZE));
+  const std::size_t begin = round_up(bytes, page);
+  const std::size_t end = round_up(size_, page);
+  if (end > begin) {  // mapped anew: neither its pages nor its right to any are kept
+    mmap(base_ + begin, end - begin, PROT_NONE,
+         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  }
+  size_ = bytes;
+}
+
 }  // namespace mb

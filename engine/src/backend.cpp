@@ -22,6 +22,12 @@ class CpuBackend final : public Backend {
     Arena::scratch().reserve(bytes);
     return Memory(Memory(), Arena::scratch().base());  // nobody owns it
   }
+  Memory borrow(std::size_t bytes) override {
+    Arena& arena = Arena::scratch();
+    const std::size_t before = arena.size();
+    arena.reserve(bytes);
+    return Memory(arena.base(), [&arena, before](void*) { arena.shrink(before); });
+  }
   Memory allocate(std::size_t) override { nothing_to_copy(); }
   Memory allocate_staging(std::size_t) override { nothing_to_copy(); }
   void copy_in(void*, const void*, std::size_t) override { nothing_to_copy(); }

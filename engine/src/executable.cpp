@@ -2,12 +2,13 @@
 #include "mb/executable.h"
 
 #include <algorithm>
-#include <chrono>
 #include <set>
 
+#include "clock.h"
 #include "mb/registry.h"
 #include "mb/relayout.h"
 #include "slot_guard.h"
+#include "titles.h"
 
 namespace mb {
 namespace {
@@ -52,27 +53,6 @@ std::vector<Tensor> gather(const std::vector<Tensor>& tensors, const std::vector
   picked.reserve(slots.size());
   for (int slot : slots) picked.push_back(at(tensors, slot));
   return picked;
-}
-
-std::string title_of(const InstructionSpec& instruction) {
-  return instruction.kernel + " at " + instruction.origin;
-}
-
-// Runs `work`; an exception gets the instruction's name and the user's line.
-template <typename Work>
-auto with_title(const std::string& title, const Work& work) {
-  try {
-    return work();
-  } catch (const std::exception& error) {
-    fail(title, ": ", error.what());
-  } catch (...) {  // a kernel from outside of the tree may throw anything
-    fail(title, ": an exception without a message");
-  }
-}
-
-double now() {
-  const std::chrono::duration<double> time = std::chrono::steady_clock::now().time_since_epoch();
-  return time.count();
 }
 
 void require_kernels(const PlanSpec& plan, Device device) {

@@ -90,10 +90,11 @@ def _path() -> Path:
 
 
 def _key(threads: int) -> str:
-    return f"{_processor()}, {engine.instruction_set()}, {threads} threads"
+    return f"{processor()}, {engine.instruction_set()}, {threads} threads"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name that the system gives this machine's processor."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -11,7 +11,7 @@ import numpy as np
 from megbrain_py.dtypes import Array, DType, TensorType
 from megbrain_py.errors import require
 from megbrain_py.graph import Node, Operator, Var, constant
-from megbrain_py.ops.match_boxes.match_boxes import box_iou
+from megbrain_py.ops.match_boxes.match_boxes import box_iou, boxes_of_objects
 
 ClassSwitch = Literal["exact", "torchvision"]
 _MOST_SHIFTED = 1000  # boxes: torchvision on a CPU compares more than these class by class
@@ -77,6 +77,11 @@ class Nms(Operator, kernel="nms"):
         )
         images = boxes.shape[0]
         return [TensorType((images, self.rows), DType.int32), TensorType((images,), DType.int32)]
+
+    def typical(self, inputs: Sequence[TensorType]) -> Sequence[Array | None]:
+        images, rows = inputs[1].shape
+        boxes = boxes_of_objects(images, rows).astype(inputs[0].dtype.numpy)
+        return [boxes, None, None, np.full(images, rows, np.int32)]
 
     def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
         return [None] * 4

@@ -14,6 +14,7 @@ from megbrain_py.dtypes import Array, DType, Layout, Shape, TensorType
 from megbrain_py.errors import require
 from megbrain_py.graph import Node, Var, constant
 from megbrain_py.ops.conv.geometry import refuse
+from megbrain_py.ops.match_boxes.match_boxes import boxes_of_objects
 from megbrain_py.ops.roi_pooling.levels import Pyramid
 
 
@@ -85,6 +86,14 @@ class RoiPooling(Pyramid):
                 level.shape == rois.shape[:2] and level.dtype == DType.int32,
                 f"level must be int32[{rois.shape[0]}, {rois.shape[1]}], is {level}",
             )
+
+    def typical(self, inputs: Sequence[TensorType]) -> Sequence[Array | None]:
+        made: list[Array | None] = [None] * len(inputs)
+        at = next(i for i, t in enumerate(inputs) if t.rank == 3)
+        images, rows = inputs[at].shape[:2]
+        made[at] = boxes_of_objects(images, rows).astype(inputs[at].dtype.numpy)
+        made[at + 1] = np.full(images, rows, np.int32)
+        return made
 
     def pooled(self, rois: TensorType, features: Shape) -> Shape:
         """The shape of the bins of all boxes."""

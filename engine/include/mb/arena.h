@@ -12,8 +12,11 @@ class Arena {
   // Makes at least `bytes` usable; addresses handed out before stay valid. Prefaulted.
   void reserve(std::size_t bytes);
 
+  // Gives the memory after the first `bytes` back to the system.
+  void shrink(std::size_t bytes) noexcept;
+
   char* base() const { return base_; }
-  std::size_t size() const { return size_; }  // the high-water mark in bytes
+  std::size_t size() const { return size_; }  // bytes that are usable
 
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;

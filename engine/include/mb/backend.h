@@ -33,6 +33,9 @@ class Backend {
   virtual void use() = 0;  // before any call below: the device becomes the calling thread's
   virtual Memory scratch(std::size_t bytes) = 0;  // one block for all executables; its content is
                                                   // lost when another one runs
+  // As `scratch`, for a while: what it takes beyond the scratch block is given back with its owner,
+  // who must hold the mutex until then.
+  virtual Memory borrow(std::size_t bytes) { return scratch(bytes); }
   virtual void fill(void* device, int byte, std::size_t bytes) = 0;  // in the stream's order
   // Waits for the stream; throws Error when something in it failed.
   virtual void synchronize() = 0;
