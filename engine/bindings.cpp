@@ -82,6 +82,8 @@ InstructionSpec instruction_from_python(const py::handle& instruction) {
   spec.outputs = instruction.attr("outputs").cast<std::vector<int>>();
   const py::object workspace = instruction.attr("workspace");
   spec.workspace = workspace.is_none() ? -1 : workspace.cast<int>();
+  const py::object waits_for = instruction.attr("waits_for");
+  spec.waits_for = waits_for.is_none() ? -1 : waits_for.cast<int>();
   spec.attrs = attrs_from_python(instruction.attr("attrs"));
   spec.origin = instruction.attr("origin").cast<std::string>();
   return spec;

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from megbrain_py.dtypes import Array, TensorType
 
 ArenaName = Literal["scratch", "state"]
+WAIT = "wait"  # the kernel's name of instructions that wait for another one's work
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class Instruction:
 
     `op`: the operator that `kernel` and `attrs` come from. One written by hand may leave it out
     where the attributes are the operator's fields.
+
+    `waits_for`: of a WAIT, which has no slots of its own: the index of the instruction whose work
+    it waits for. Until then that one's slots are in use, though other instructions run.
     """
 
     kernel: str
@@ -42,8 +46,11 @@ class Instruction:
     origin: str
     workspace: int | None = None
     op: Any = field(default=None, repr=False)  # an Operator
+    waits_for: int | None = None
 
     def __str__(self) -> str:
+        if self.waits_for is not None:
+            return f"{self.kernel} for {self.waits_for}   # {self.origin}"
         outputs = ", ".join(f"s{s}" for s in self.outputs)
         inputs = ", ".join(f"s{s}" for s in self.inputs)
         return f"{outputs} = {self.kernel}({inputs})   # {self.origin}"
@@ -79,6 +86,12 @@ class Plan:
     def state_bytes(self) -> int:
         """Bytes of parameters and constants that the plan refers to."""
         return sum(block.type.nbytes for block in self.state)
+
+    def title(self, instruction: Instruction) -> str:
+        """Its kernel, of a wait the one that it waits for too."""
+        if instruction.waits_for is None:
+            return instruction.kernel
+        return f"{WAIT} ({self.instructions[instruction.waits_for].kernel})"
 
     def flops(self, instruction: Instruction) -> int:
         """The arithmetic that the instruction makes; 0 where its operator does not say."""

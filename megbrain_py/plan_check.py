@@ -17,7 +17,7 @@ from megbrain_py import node
 from megbrain_py.dtypes import DType, TensorType
 from megbrain_py.errors import EngineError
 from megbrain_py.node import Operator, operators_of
-from megbrain_py.plan import Instruction, Plan, Slot
+from megbrain_py.plan import WAIT, Instruction, Plan, Slot
 from megbrain_py.planning.memory import ALIGNMENT
 
 Range: TypeAlias = tuple[
@@ -35,19 +35,23 @@ def check_plan(plan: Plan) -> None:
 
     Slots lie in their arena; each instruction has the slots, types and layouts that its operator
     infers; outputs and workspace lie apart from each other and from inputs, but where the operator
-    may overwrite; what is read was written before. `load` checks workspaces and that kernels exist.
+    may overwrite; what is read was written before. What an asynchronous instruction uses is left
+    alone until its one wait. `load` checks workspaces and that kernels exist.
     """
     ranges = [_range_of(plan, number, slot) for number, slot in enumerate(plan.slots)]
     held: dict[Range, DType] = {}  # what lies in scratch now
+    pending = _Pending(plan, ranges)
 
-    def write(number: int) -> None:
+    def write(number: int, who: str) -> None:
         place = ranges[number]
+        pending.refuse(place, f"{who}: s{number} is written", and_inputs=True)
         for other in [other for other in held if _overlap(place, other)]:
             del held[other]
         held[place] = plan.slots[number].type.dtype
 
     def read(number: int, who: str) -> None:
         place, slot = ranges[number], plan.slots[number]
+        pending.refuse(place, f"{who}: s{number} is read", and_inputs=False)
         if place[0] == _SCRATCH and place[1] < place[2] and held.get(place) is not slot.type.dtype:
             raise EngineError(f"{who}: slot s{number} ({slot.type}) is read before it is written")
 
@@ -55,23 +59,65 @@ def check_plan(plan: Plan) -> None:
         who = f"input {name}"
         if _slot(plan, number, who).arena != "scratch":
             raise EngineError(f"{who}: slot s{number} lies in the {plan.slots[number].arena} arena")
-        write(number)
-    for instruction in plan.instructions:
+        write(number, who)
+    for index, instruction in enumerate(plan.instructions):
         who = f"{instruction.kernel} at {instruction.origin}"
         numbers = [*instruction.inputs, *instruction.outputs]
         if instruction.workspace is not None:
             numbers.append(instruction.workspace)
         for number in numbers:
             _slot(plan, number, who)
+        if instruction.waits_for is not None:
+            pending.end(instruction, who)
+            continue
         operator = _check_types(plan, instruction, who)
         for number in instruction.inputs:
             read(number, who)
         _check_overlaps(plan, instruction, operator, ranges, who)
         for number in numbers[len(instruction.inputs) :]:
-            write(number)
+            write(number, who)
+        if operator.asynchronous:
+            pending.begin(index, numbers)
+    pending.refuse_rest()
     for name, number in plan.fetches.items():
         _slot(plan, number, f"output {name}")
         read(number, f"output {name}")
+
+
+class _Pending:
+    """Asynchronous instructions that were started and not yet waited for, and their slots."""
+
+    def __init__(self, plan: Plan, ranges: Sequence[Range]) -> None:
+        self._plan = plan
+        self._ranges = ranges
+        self._slots: dict[int, list[int]] = {}  # by instruction: inputs, then what is written
+
+    def begin(self, index: int, slots: list[int]) -> None:
+        self._slots[index] = slots
+
+    def end(self, wait: Instruction, who: str) -> None:
+        """A wait: it has nothing but the number of one that is pending."""
+        plain = not (wait.inputs or wait.outputs or wait.attrs or wait.workspace is not None)
+        if wait.kernel != WAIT or wait.op is not None or not plain:
+            raise EngineError(f"{who}: only {WAIT} waits, and it has neither slots nor attributes")
+        if type(wait.waits_for) is not int or self._slots.pop(wait.waits_for, None) is None:
+            raise EngineError(f"{who}: instruction {wait.waits_for} is not pending here")
+
+    def refuse(self, place: Range, what: str, *, and_inputs: bool) -> None:
+        """EngineError if a pending instruction writes there, or, `and_inputs`, reads there."""
+        for index, slots in self._slots.items():
+            read = 0 if and_inputs else len(self._plan.instructions[index].inputs)
+            for other in slots[read:]:
+                if _overlap(place, self._ranges[other]):
+                    raise EngineError(f"{what} while instruction {index} may be using s{other}")
+
+    def refuse_rest(self) -> None:
+        """EngineError if something is pending at the end."""
+        for index in self._slots:
+            started = self._plan.instructions[index]
+            raise EngineError(
+                f"{started.kernel} at {started.origin}: instruction {index} is never waited for"
+            )
 
 
 def _overlap(a: Range, b: Range) -> bool:

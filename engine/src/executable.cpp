@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
+#include "bind.h"
 #include "clock.h"
 #include "mb/registry.h"
 #include "mb/relayout.h"
@@ -59,7 +61,7 @@ void require_kernels(const PlanSpec& plan, Device device) {
   std::set<std::string> missing;
   std::string lines;
   for (const InstructionSpec& instruction : plan.instructions) {
-    if (has_kernel(instruction.kernel, device)) continue;
+    if (instruction.waits_for >= 0 || has_kernel(instruction.kernel, device)) continue;
     if (missing.insert(instruction.kernel).second) lines += "\n  " + title_of(instruction);
   }
   require(missing.empty(), "no kernel on ", plan.device, " for ", missing.size(),
@@ -88,10 +90,9 @@ Executable::Executable(const PlanSpec& plan, const std::vector<StateBlock>& stat
   backend_.use();
   bind_memory(plan, state);
   bind_ports(plan);
-  for (const InstructionSpec& instruction : plan.instructions) {
-    steps_.push_back(bind_step(instruction));
-  }
+  bind_steps(plan);
   times_.assign(steps_.size(), Interval{});
+  pending_.reserve(steps_.size());
   backend_.synchronize();  // constants are copied
 }
 
@@ -137,6 +138,42 @@ void Executable::bind_ports(const PlanSpec& plan) {
   }
 }
 
+void Executable::bind_steps(const PlanSpec& plan) {
+  for (const InstructionSpec& instruction : plan.instructions) {
+    steps_.push_back(instruction.waits_for < 0 ? bind_step(instruction) : bind_wait(instruction));
+  }
+  for (Step& step : steps_) step.launch = at_once(std::move(step.halves));
+  if (backend_.shares_host_memory()) guard_steps();
+}
+
+// Takes the second half of the step that it waits for.
+Executable::Step Executable::bind_wait(const InstructionSpec& instruction) {
+  const int started = instruction.waits_for;
+  require(std::size_t(started) < steps_.size(), "plan: a wait for instruction ", started,
+          " comes before it");
+  Step& starter = steps_[std::size_t(started)];
+  require(starter.wait < 0 && starter.halves.start, "plan: a wait for instruction ", started,
+          ", which is a wait or is waited for already");
+  starter.wait = int(steps_.size());
+  Launch nothing = [](Stream&) {};
+  Step step{{std::move(nothing), {}}, starter.title, starter.own, {}};
+  if (starter.halves.wait) step.halves.start = std::exchange(starter.halves.wait, {});
+  return step;
+}
+
+// With the addresses of all that is pending: other threads may be at work there.
+void Executable::guard_steps() {
+  std::vector<const Step*> pending;
+  for (std::size_t index = 0; index < steps_.size(); ++index) {
+    Step& step = steps_[index];
+    std::vector<Tensor> own = step.own;
+    for (const Step* other : pending) own.insert(own.end(), other->own.begin(), other->own.end());
+    step.launch = guarded(std::move(step.launch), own, scratch_bytes_);
+    if (step.wait >= 0) pending.push_back(&step);
+    std::erase_if(pending, [&](const Step* other) { return other->wait == int(index); });
+  }
+}
+
 Executable::Step Executable::bind_step(const InstructionSpec& instruction) {
   const std::vector<Tensor> inputs = gather(slots_, instruction.inputs);
   const std::vector<Tensor> outputs = gather(slots_, instruction.outputs);
@@ -145,7 +182,9 @@ Executable::Step Executable::bind_step(const InstructionSpec& instruction) {
   if (instruction.workspace >= 0) written.push_back(workspace);
   Step step;
   step.title = title_of(instruction);
-  step.launch = with_title(step.title, [&] {
+  step.own = inputs;
+  step.own.insert(step.own.end(), written.begin(), written.end());
+  step.halves = with_title(step.title, [&] {
     const Kernel& kernel = find_kernel(instruction.kernel, backend_.device());
     const Call call{instruction.kernel, inputs, outputs, workspace, instruction.attrs};
     const std::size_t given = instruction.workspace < 0 ? 0 : workspace.bytes();
@@ -155,11 +194,7 @@ Executable::Step Executable::bind_step(const InstructionSpec& instruction) {
             : kernel.workspace(Call{call.kernel, inputs, outputs, {}, instruction.attrs});
     require(given >= asked, "the plan gives ", given, " bytes of workspace, the kernel needs ",
             asked);
-    Launch launch = kernel.bind(call);
-    if (!backend_.shares_host_memory()) return launch;
-    std::vector<Tensor> own = inputs;
-    own.insert(own.end(), written.begin(), written.end());
-    return guarded(std::move(launch), std::move(own), scratch_bytes_);
+    return bind_kernel(kernel, call);
   });
   for (const Tensor& tensor : written) {
     const auto is_read = [&](const Tensor& input) { return overlap(tensor, input); };
@@ -183,8 +218,10 @@ void Executable::launch(std::size_t index, const RunOptions& options, bool wait)
     for (const Tensor& tensor : step.fresh) backend_.fill(tensor.pointer, kPoison, tensor.bytes());
   }
   if (options.profile) times_[index].start = now();
+  std::erase(pending_, index);  // also when this wait throws: the work has ended
   with_title(step.title, [&] {
     step.launch(backend_.stream());
+    if (step.wait >= 0) pending_.push_back(std::size_t(step.wait));
     if (wait) backend_.synchronize();
   });
   if (options.profile) times_[index].end = now();
@@ -206,8 +243,20 @@ void Executable::run(const std::map<std::string, Tensor>& feeds,
   }
 }
 
+// After an error: nothing that was started may still touch memory.
+void Executable::await_pending() noexcept {
+  for (const std::size_t wait : pending_) {
+    try {
+      steps_[wait].launch(backend_.stream());
+    } catch (...) {  // the run's own error, which is being reported, came first
+    }
+  }
+  pending_.clear();
+}
+
 // After an error: work that is still queued must not meet the next run's.
 void Executable::settle() noexcept {
+  await_pending();
   try {
     backend_.synchronize();
   } catch (const std::exception&) {  // the run's own error, which is being reported, came first

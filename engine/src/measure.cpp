@@ -6,6 +6,7 @@
 #include <mutex>
 #include <random>
 
+#include "bind.h"
 #include "clock.h"
 #include "mb/registry.h"
 #include "titles.h"
@@ -149,7 +150,7 @@ double measure(const Measured& measured, const std::string& device) {
     const std::size_t asked =
         kernel.workspace == nullptr ? 0 : kernel.workspace(call(measured, Tensor{}));
     const Bound bound = bind_memory(backend, measured, asked);
-    const Launch launch = kernel.bind(call(bound, bound.workspace));
+    const Launch launch = at_once(bind_kernel(kernel, call(bound, bound.workspace)));
     return time_runs(backend, measured, bound, launch);
   });
 }

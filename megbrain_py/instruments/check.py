@@ -38,7 +38,8 @@ class Checker:
     Overwritten: the checksum of each value is taken when it is written and compared when it is
     read; the instruction that wrote into it is found by the places of slots. `thorough`: after
     each instruction all values that are still needed are compared, which also finds a kernel that
-    writes outside of its outputs.
+    writes outside of its outputs. What an asynchronous instruction makes is looked at after its
+    wait.
     """
 
     def __init__(self, plan: Plan, executable: Executable, *, thorough: bool = False) -> None:
@@ -48,6 +49,7 @@ class Checker:
         self._values: dict[int, _Value] = {}
         self._latest: dict[tuple[object, ...], _Value] = {}  # by storage: for views
         self._made = {s for step in plan.instructions for s in step.outputs}
+        self._awaited = {step.waits_for for step in plan.instructions}
         self._readers: dict[int, int] = {s: len(plan.instructions) for s in plan.fetches.values()}
         for index, step in enumerate(plan.instructions):
             for s in step.inputs:
@@ -64,11 +66,9 @@ class Checker:
 
     def after(self, index: int) -> None:
         """Are the outputs finite? Remember them."""
-        step = self._plan.instructions[index]
-        inputs = [self._value(s) for s in step.inputs]
-        for slot in step.outputs:
-            self._remember(slot, index)
-        self._refuse_non_finite(index, inputs)
+        started = self._plan.instructions[index].waits_for
+        if index not in self._awaited:
+            self._look_at_outputs(index if started is None else started)
         last = index == len(self._plan.instructions) - 1
         if self._thorough:
             checked = [s for s in self._values if self._readers.get(s, -1) > index]
@@ -76,6 +76,13 @@ class Checker:
             checked = list(self._plan.fetches.values()) if last else []
         for slot in checked:
             self._compare(slot, index + 1, f"needed after {self._title(index)}")
+
+    def _look_at_outputs(self, index: int) -> None:
+        step = self._plan.instructions[index]
+        inputs = [self._value(s) for s in step.inputs]
+        for slot in step.outputs:
+            self._remember(slot, index)
+        self._refuse_non_finite(index, inputs)
 
     def _title(self, index: int) -> str:
         step = self._plan.instructions[index]

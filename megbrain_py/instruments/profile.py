@@ -170,7 +170,7 @@ def _row(plan: Plan, step: Instruction, seconds: float, roof: Roof) -> Row:
     moved = traffic(plan, step)
     flops = plan.flops(step)
     least = roof.seconds(flops, moved)
-    return Row(step.kernel, step.origin, seconds, flops, moved, least, shapes(plan, step))
+    return Row(plan.title(step), step.origin, seconds, flops, moved, least, shapes(plan, step))
 
 
 def traffic(plan: Plan, step: Instruction) -> int:

@@ -62,7 +62,7 @@ class Trace:
             if flops := plan.flops(step):
                 args["GFLOP/s"] = round(flops / seconds / 1e9, 2)
             args["GB/s"] = round(traffic(plan, step) / seconds / 1e9, 2)
-            self.add(step.kernel, start, end, args, _ENGINE)
+            self.add(plan.title(step), start, end, args, _ENGINE)
 
     def write(self) -> None:
         """Make the file; again after more events."""

@@ -24,6 +24,7 @@ struct InstructionSpec {
   std::string kernel;
   std::vector<int> inputs, outputs;  // slot numbers
   int workspace = -1;                // slot number, or none
+  int waits_for = -1;                // a wait: the number of the instruction that started the work
   Attrs attrs;
   std::string origin;  // the user's file:line
 };
@@ -75,9 +76,12 @@ class Executable {
 
  private:
   struct Step {
-    Launch launch;
-    std::string title;          // "conv2d at train.py:57", for errors
+    StartAndWait halves;        // `wait` is moved into the plan's wait for it, if there is one
+    std::string title;          // "conv2d at train.py:57", for errors; of a wait: its starter's
+    std::vector<Tensor> own;    // what it reads and writes
     std::vector<Tensor> fresh;  // outputs and workspace that overlap no input: may be poisoned
+    Launch launch{};
+    int wait = -1;  // what it starts is pending until this step
   };
 
   // A slot that the host writes or reads. `host` is where it does so: the slot itself, or, where
@@ -94,12 +98,16 @@ class Executable {
 
   void bind_memory(const PlanSpec& plan, const std::vector<StateBlock>& state);
   void bind_ports(const PlanSpec& plan);
+  void bind_steps(const PlanSpec& plan);
   Step bind_step(const InstructionSpec& instruction);
+  Step bind_wait(const InstructionSpec& instruction);
+  void guard_steps();
   void copy_in(const std::map<std::string, Tensor>& feeds);
   void launch_all(const RunOptions& options);
   void launch(std::size_t index, const RunOptions& options, bool wait);
   void copy_out(const std::map<std::string, Tensor>& fetches);
   void settle() noexcept;
+  void await_pending() noexcept;
 
   Backend& backend_;
   Memory scratch_, staging_;
@@ -107,6 +115,7 @@ class Executable {
   std::vector<Mirror> mirrors_;
   std::map<std::string, Port> feeds_, fetches_;
   std::vector<Step> steps_;
+  std::vector<std::size_t> pending_;  // waits of what was started and not yet waited for
   std::vector<Interval> times_;
   std::size_t scratch_bytes_ = 0;
 };

@@ -3,6 +3,7 @@
 // Shapes, attributes and addresses are final when `bind` is called, so it does all preparation
 // (descriptors, primitives, tables) once; the Launch it returns only computes. A Launch must not
 // allocate, and must write every element of its outputs: memory is reused and starts as garbage.
+// Work that shall overlap with other kernels binds to a StartAndWait instead.
 #pragma once
 
 #include <array>
@@ -23,6 +24,15 @@ enum class Device : std::uint8_t { kCpu, kCuda };
 class Stream;  // CUDA's stream; nothing on the CPU
 using Launch = std::function<void(Stream&)>;
 
+// Work that goes on while other kernels run (a collective, a copy): `start` returns at once, `wait`
+// when the outputs are written and nothing touches the call's memory any more. An error of the work
+// is thrown by `wait`; after an error that `start` throws there is nothing to wait for. They are
+// called in turns, `wait` also after another kernel's error. Its operator has the fact
+// `asynchronous`, and the plan an instruction for each of the two.
+struct StartAndWait {
+  Launch start, wait;
+};
+
 struct Call {
   std::string_view kernel;
   std::span<const Tensor> inputs;
@@ -35,10 +45,17 @@ struct Call {
 };
 
 using Bind = Launch (*)(const Call&);
+using BindAsynchronous = StartAndWait (*)(const Call&);
 using Workspace = std::size_t (*)(const Call&);  // called with null pointers; bytes
 
 struct Kernel {
-  Bind bind = nullptr;
+  constexpr Kernel(Bind bind_, Workspace workspace_ = nullptr)
+      : bind(bind_), workspace(workspace_) {}
+  constexpr Kernel(BindAsynchronous bind_, Workspace workspace_ = nullptr)
+      : bind_asynchronous(bind_), workspace(workspace_) {}
+
+  Bind bind = nullptr;  // one of the two
+  BindAsynchronous bind_asynchronous = nullptr;
   Workspace workspace = nullptr;
 };
 
