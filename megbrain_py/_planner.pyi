@@ -17,7 +17,7 @@ class Graph:
         sizes: list[int],
         base: list[int],
         keep: list[int],
-        tasks: list[tuple[float, int, list[int], list[int], list[tuple[int, int]], bool]],
+        tasks: list[tuple[float, int, list[int], list[int], list[tuple[int, int]], bool, bool]],
     ) -> None: ...
     def cost(self) -> float: ...
 

@@ -9,8 +9,13 @@ import random
 from megbrain_py.planning.memplan import MemoryGraph, Task
 
 
-def random_graph(seed: int, tensors: int = 9, permits: bool = True) -> MemoryGraph:
-    """A random DAG with base tensors, workspaces, several outputs and permits."""
+def random_graph(
+    seed: int, tensors: int = 9, permits: bool = True, once: float = 0.0
+) -> MemoryGraph:
+    """A random DAG with base tensors, workspaces, several outputs and permits.
+
+    once: the share of tasks that never run a second time.
+    """
     rng = random.Random(seed)
     sizes = [rng.randint(0, 6) for _ in range(tensors)]
     base = rng.randint(0, 2)
@@ -21,8 +26,9 @@ def random_graph(seed: int, tensors: int = 9, permits: bool = True) -> MemoryGra
         inputs = tuple(sorted(rng.sample(made, min(len(made), rng.randint(1, 3)))))
         allowed = [(outputs[0], t) for t in inputs if permits and rng.random() < 0.3]
         workspace = rng.choice((0, 0, 0, rng.randint(1, 5)))
+        cost, never = rng.randint(0, 9), once > 0 and rng.random() < once
         tasks.append(
-            Task(f"t{len(tasks)}", rng.randint(0, 9), inputs, outputs, workspace, tuple(allowed))
+            Task(f"t{len(tasks)}", cost, inputs, outputs, workspace, tuple(allowed), once=never)
         )
         made += outputs
     kept = {tensors - 1, *rng.sample(range(tensors), rng.randint(0, 2))}
@@ -31,28 +37,36 @@ def random_graph(seed: int, tensors: int = 9, permits: bool = True) -> MemoryGra
     )
 
 
+State = tuple[frozenset[int], frozenset[int]]  # resident tensors; once-tasks that have run
+
+
 def least_cost(graph: MemoryGraph, budget: int) -> float | None:
-    """Dijkstra's algorithm over sets of resident tensors, straight from the rules; None: no way.
+    """Dijkstra's algorithm over what is resident, straight from the rules; None: no way.
 
     Permits over base tensors are not used, and of several for one output only the first is.
     """
-    start = frozenset(graph.base)
+    start: State = frozenset(graph.base), frozenset()
     best = {start: 0.0}
-    queue: list[tuple[float, int, frozenset[int]]] = [(0.0, 0, start)]
+    queue: list[tuple[float, int, State]] = [(0.0, 0, start)]
     ticket = itertools.count(1)
     while queue:
-        cost, _, resident = heapq.heappop(queue)
-        if cost > best[resident]:
+        cost, _, state = heapq.heappop(queue)
+        if cost > best[state]:
             continue
+        resident, done = state
         if graph.keep <= resident:
             return cost
-        moves = [(cost, resident - {t}) for t in resident - graph.base]
-        for task in graph.tasks:
-            moves += [(cost + task.cost, s) for s in _after(graph, task, resident, budget)]
-        for total, state in moves:
-            if total < best.get(state, float("inf")):
-                best[state] = total
-                heapq.heappush(queue, (total, next(ticket), state))
+        moves: list[tuple[float, State]]
+        moves = [(cost, (resident - {t}, done)) for t in resident - graph.base]
+        for number, task in enumerate(graph.tasks):
+            if number in done:
+                continue
+            now = done | {number} if task.once else done
+            moves += [(cost + task.cost, (s, now)) for s in _after(graph, task, resident, budget)]
+        for total, reached in moves:
+            if total < best.get(reached, float("inf")):
+                best[reached] = total
+                heapq.heappush(queue, (total, next(ticket), reached))
     return None
 
 

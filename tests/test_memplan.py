@@ -28,7 +28,7 @@ def chain() -> dict[str, Any]:
 
 
 def test_graphs_survive_writing_and_reading(tmp_path: Path) -> None:
-    graphs = [random_graph(seed) for seed in range(20)]
+    graphs = [random_graph(seed, once=0.3) for seed in range(20)]
     file = tmp_path / "graphs.json"
     file.write_text(json.dumps([to_json(g) for g in graphs]), encoding="utf-8")
     assert read(file) == graphs
@@ -51,6 +51,7 @@ def test_graphs_survive_writing_and_reading(tmp_path: Path) -> None:
         (("ops", 1, "out"), [0], "ops[1] makes tensor 0, which is a base tensor"),
         (("ops", 2, "out"), [1], "ops[2] makes tensor 1, which is made before"),
         (("ops", 1, "inplace"), [[1, 2]], "ops[1]: inplace holds [1, 2], expected [an output, an"),
+        (("ops", 1, "rerun"), "no", "ops[1]: rerun is 'no', expected free or never"),
         (("budgets",), [0], "budgets holds 0, expected bytes, or a fraction below 1"),
     ],
 )

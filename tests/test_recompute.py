@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import json
 import random
 from math import comb
@@ -13,16 +13,19 @@ import pytest
 
 from megbrain_py.cli.main import main
 from megbrain_py.planning import benchmark_graphs
+from megbrain_py.planning.benchmark_graphs import never_again, random_training
 from megbrain_py.planning.memplan import MemoryGraph, Task, from_json, read, to_json
 from megbrain_py.planning.recompute import (
+    _LIMITS,
     Schedule,
+    _Planner,
     events,
     lower_bound,
     measure,
     plan,
     vanilla_peak,
 )
-from megbrain_py.planning.replay import replay
+from megbrain_py.planning.replay import ReplayError, highest_byte, replay
 from megbrain_py.planning.stages import solve_stages
 from tests.data_files import real
 from tests.memory_graphs import least_cost, random_graph
@@ -56,6 +59,56 @@ def test_small_graphs_are_optimal_at_every_budget(seed: int) -> None:
     schedules = plan(graph, budgets)
     assert [s.cost for s in schedules] == [least_cost(graph, b) for b in budgets]
     check(graph, schedules)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_tasks_that_run_once_are_never_run_again(seed: int) -> None:
+    """Against brute force: the exact search, the heuristics without it, bound and floor."""
+    graph = random_graph(seed, once=(0.2, 0.5, 0.9)[seed % 3])
+    top = max(vanilla_peak(graph), sum(graph.sizes))
+    budgets = list(range(max(1, top // 4), top + 1, 2))
+    least = [least_cost(graph, b) for b in budgets]
+    schedules = plan(graph, budgets)
+    assert [s.cost for s in schedules] == least
+    check(graph, schedules)
+    limits = dataclasses.replace(_LIMITS["default"], exact_tensors=0, work=300_000)
+    heuristic = _Planner(graph, limits, lambda _: None)
+    check(graph, [heuristic.at(b) for b in budgets])
+    for budget, cost in zip(budgets, least, strict=True):
+        found, bound = heuristic.at(budget), lower_bound(graph, budget, "optimal")
+        if cost is not None:
+            assert bound is not None
+            assert bound <= cost + 1e-6
+            assert found.cost == cost
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_trainings_with_such_tasks(seed: int) -> None:
+    graph = random_training(90 + 30 * seed, seed)
+    graph = never_again(graph, 0.2, seed)
+    peak = vanilla_peak(graph)
+    schedules = plan(graph, [int(share * peak) for share in (0.4, 0.6, 0.8, 1.0)], "fast")
+    check(graph, schedules)
+    assert schedules[-1].cost == schedules[-1].base_cost
+    assert any(s.cost != s.base_cost for s in schedules if s.feasible), "too easy"
+
+
+def test_the_replayer_refuses_a_second_run() -> None:
+    tasks = (Task("a", 1, (), (0,), once=True), Task("b", 1, (0,), (1,)))
+    graph = MemoryGraph("twice", (1, 1), frozenset(), frozenset([1]), tasks)
+    with pytest.raises(ReplayError, match="the task never runs a second time"):
+        replay(graph, [["run", 0, []], ["free", 0], ["run", 0, []], ["run", 1, []]])
+
+
+def test_the_integer_programme_runs_them_once() -> None:
+    pytest.importorskip("highspy")
+    for seed in range(20):
+        graph = random_graph(seed, permits=False, once=0.4)
+        order = graph.needed
+        for budget in range(sum(graph.sizes) // 3, sum(graph.sizes), 3):
+            runs = solve_stages(graph, order, budget, NEVER, 60)
+            if runs:
+                assert replay(graph, events(graph, runs)).peak <= budget
 
 
 @pytest.mark.parametrize("seed", range(60, 100))
@@ -232,29 +285,6 @@ def test_the_arena_keeps_the_budget(tmp_path: Path) -> None:
         assert highest_byte(graph, entry["events"]) == entry["arena"]
     costs = [entry["cost"] for entry in entries]
     assert costs == sorted(costs, reverse=True)
-
-
-def highest_byte(graph: MemoryGraph, happens: list[list[Any]]) -> int:
-    """Follows the places; AssertionError when two tensors that are there together overlap."""
-    where: dict[int, int] = {}
-    placed: dict[int, int] = {}
-    top = graph.base_bytes
-    for kind, number, *rest in happens:
-        if kind == "place":
-            placed[number] = rest[0]
-        elif kind == "free":
-            del where[number]
-        else:
-            task = graph.tasks[number]
-            for o, i in task.permits:
-                if o in rest[0]:
-                    assert placed[o] == where.pop(i)
-            for t in task.outputs:
-                where.setdefault(t, placed[t])
-            spans = sorted((a, a + graph.sizes[t]) for t, a in where.items() if graph.sizes[t])
-            assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
-            top = max([top, *(end for _, end in spans)])
-    return top
 
 
 def test_budgets_that_are_no_budgets_are_refused(

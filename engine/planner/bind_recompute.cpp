@@ -21,8 +21,9 @@ namespace {
 
 using Ints = std::vector<int>;
 
-// Tasks come as tuples (cost, workspace, inputs, outputs, permits, backward).
-using TaskTuple = std::tuple<double, Bytes, Ints, Ints, std::vector<std::pair<int, int>>, bool>;
+// Tasks come as tuples (cost, workspace, inputs, outputs, permits, backward, once).
+using TaskTuple =
+    std::tuple<double, Bytes, Ints, Ints, std::vector<std::pair<int, int>>, bool, bool>;
 
 Graph graph_from(std::vector<Bytes> bytes, const Ints& base, const Ints& keep,
                  const std::vector<TaskTuple>& tasks) {
@@ -37,9 +38,9 @@ Graph graph_from(std::vector<Bytes> bytes, const Ints& base, const Ints& keep,
     graph.base_bytes += graph.bytes[t];
   }
   for (int t : keep) graph.keep.at(t) = !is_base.at(t);
-  for (const auto& [cost, workspace, inputs, outputs, permits, backward] : tasks) {
+  for (const auto& [cost, workspace, inputs, outputs, permits, backward, once] : tasks) {
     const int number = graph.task_count();
-    Task task{cost, workspace, {}, outputs, {}, 0, 0, backward};
+    Task task{cost, workspace, {}, outputs, {}, 0, 0, backward, once};
     for (int t : inputs) {
       if (is_base.at(t)) continue;
       task.inputs.push_back(t);

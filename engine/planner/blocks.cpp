@@ -19,7 +19,13 @@ bool contains(const Tensors& tensors, int t) {
   return std::find(tensors.begin(), tensors.end(), t) != tensors.end();
 }
 
-// Cuts the forward tasks where a single tensor crosses.
+// Can a range of blocks end at this tensor? Not where it cannot be made again, and what has no
+// bytes only says what comes after what.
+bool may_cross(const Graph& graph, int t) {
+  return !graph.tasks[graph.maker[t]].once && graph.bytes[t] > 0;
+}
+
+// Cuts the forward tasks where a single tensor crosses, besides those that stay in any case.
 std::vector<Block> cut_forward(const Graph& graph, const Runs& forward) {
   std::vector<int> left(graph.bytes.size(), 0);  // forward readers still to come
   for (int o : forward) {
@@ -34,7 +40,7 @@ std::vector<Block> cut_forward(const Graph& graph, const Runs& forward) {
       if (--left[t] == 0) crossing.erase(t);
     }
     for (int t : task.outputs) {
-      if (left[t] > 0) crossing.insert(t);
+      if (left[t] > 0 && may_cross(graph, t)) crossing.insert(t);
     }
     if (crossing.size() != 1 || at + 1 == forward.size()) continue;
     blocks.back().output = *crossing.begin();
@@ -64,6 +70,18 @@ void share_backward(const Graph& graph, std::vector<Block>& blocks, const Runs& 
   }
 }
 
+// What a block reads and cannot make again: it is among the tensors of every option.
+Tensors made_once(const Graph& graph, const Block& block) {
+  Tensors found;
+  for (int o : block.forward) {
+    if (!graph.tasks[o].once) continue;
+    for (int t : graph.tasks[o].outputs) {
+      if (!graph.users[t].empty()) found.push_back(t);
+    }
+  }
+  return found;
+}
+
 void find_reads(const Graph& graph, Block& block) {
   std::set<int> inside;
   for (int o : block.forward)
@@ -89,7 +107,8 @@ Tensors cheapest_to_keep(const Graph& graph, const Block& block, double price, b
   for (std::size_t i = 0; i < block.forward.size(); ++i) {
     const Task& task = graph.tasks[block.forward[i]];
     const int me = tasks + int(i);
-    network.add_edge(me, source + 1, std::int64_t(task.cost * 1024));
+    network.add_edge(me, source + 1,
+                     task.once ? FlowNetwork::kEndless : std::int64_t(task.cost * 1024));
     for (int t : task.inputs) {
       if (node.count(t) != 0) network.add_edge(me, node[t], FlowNetwork::kEndless);
     }
@@ -205,7 +224,8 @@ void measure(const Graph& graph, const Block& block, KeepOption& option) {
 }
 
 void find_options(const Graph& graph, Block& block) {
-  std::set<Tensors> sets = {{}};
+  const Tensors always = made_once(graph, block);
+  std::set<Tensors> sets = {joined(always, {})};
   Bytes bytes = 1;
   double cost = 0;
   for (int o : block.forward) {
@@ -215,9 +235,7 @@ void find_options(const Graph& graph, Block& block) {
   for (int i = 0; i < kPrices; ++i) {
     const double price = cost / double(bytes) * std::pow(2.0, 0.75 * i - 6);
     for (bool with_output : {false, true}) {
-      Tensors kept = cheapest_to_keep(graph, block, price, with_output);
-      std::sort(kept.begin(), kept.end());
-      sets.insert(std::move(kept));
+      sets.insert(joined(cheapest_to_keep(graph, block, price, with_output), always));
     }
   }
   for (const Tensors& set : sets) {
@@ -232,6 +250,14 @@ void find_options(const Graph& graph, Block& block) {
 }
 
 }  // namespace
+
+Tensors joined(const Tensors& a, const Tensors& b) {
+  Tensors both = a;
+  both.insert(both.end(), b.begin(), b.end());
+  std::sort(both.begin(), both.end());
+  both.erase(std::unique(both.begin(), both.end()), both.end());
+  return both;
+}
 
 double cost_to_make(const Graph& graph, const Block& block, const Tensors& wanted,
                     const Tensors& at_hand) {

@@ -18,12 +18,15 @@ struct Block {
   std::vector<int> forward, backward;  // tasks, in order
   int input = -1, output = -1;         // tensors; the first block has no input
   std::vector<int> reads;              // tensors made inside that the backward pass reads
-  std::vector<KeepOption> options;     // the first one keeps nothing; by rising bytes
+  std::vector<KeepOption> options;     // the first one keeps as little as may be; by rising bytes
 };
 
 // The blocks of `order`, whose tail from the first backward task on is the backward pass; none when
 // the forward pass has no single tensors to cut at.
 std::vector<Block> find_blocks(const Graph& graph, const Runs& order);
+
+// The tensors of both, sorted.
+std::vector<int> joined(const std::vector<int>& a, const std::vector<int>& b);
 
 // Cost of the tasks of `block` that make `wanted` when `at_hand` (and the block's input) are there.
 double cost_to_make(const Graph& graph, const Block& block, const std::vector<int>& wanted,

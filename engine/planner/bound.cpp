@@ -76,8 +76,11 @@ class SliceCut {
       keep_edges_.push_back(network_.add_edge(t, task_node(o), 0));
       if (expanded_[o]) continue;
       expanded_[o] = 1;
-      const double cost = slice.ancestor[o] ? graph.tasks[o].cost : 0;
-      network_.add_edge(task_node(o), sink(), std::int64_t(cost * unit_));
+      const bool has_run = slice.ancestor[o];
+      const std::int64_t again = has_run && graph.tasks[o].once
+                                     ? FlowNetwork::kEndless
+                                     : std::int64_t((has_run ? graph.tasks[o].cost : 0) * unit_);
+      network_.add_edge(task_node(o), sink(), again);
       for (int input : graph.tasks[o].inputs) {
         if (slice.at_hand[input]) continue;
         network_.add_edge(task_node(o), input, FlowNetwork::kEndless);
@@ -184,11 +187,47 @@ Bytes working_set(const Graph& graph, int task) {
   return sum;
 }
 
+namespace {
+
+// For each task the bytes that surely lie beside its working set: of a task that runs only once the
+// outputs that were made before and are read after it.
+std::vector<Bytes> surely_beside(const Graph& graph) {
+  std::vector<Bytes> beside(graph.tasks.size(), 0);
+  std::vector<char> after, before, at_hand(graph.tasks.size(), 0);
+  for (int t = 0; t < graph.tensor_count(); ++t) {
+    const int maker = graph.maker[t];
+    if (maker < 0 || !graph.tasks[maker].once || graph.bytes[t] == 0) continue;
+    after.assign(graph.tasks.size(), 0);
+    before.assign(graph.tasks.size(), graph.keep[t]);
+    after[maker] = 1;
+    for (int o = maker; o < graph.task_count(); ++o) {
+      if (!after[o]) continue;
+      for (int out : graph.tasks[o].outputs) {
+        for (int user : graph.users[out]) after[user] = 1;
+      }
+    }
+    for (int user : graph.users[t]) before[user] = 1;
+    for (int o = graph.task_count() - 1; o > maker; --o) {
+      if (!before[o]) continue;
+      for (int in : graph.tasks[o].inputs) before[graph.maker[in]] = 1;
+    }
+    for (int user : graph.users[t]) at_hand[user] = 1;
+    for (int o = maker + 1; o < graph.task_count(); ++o) {
+      if (after[o] && before[o] && !at_hand[o]) beside[o] += graph.bytes[t];
+    }
+    for (int user : graph.users[t]) at_hand[user] = 0;
+  }
+  return beside;
+}
+
+}  // namespace
+
 Floor least_peak_bound(const Graph& graph) {
+  const std::vector<Bytes> beside = surely_beside(graph);
   Floor most{graph.base_bytes, -1};
   for (int t = 0; t < graph.tensor_count(); ++t) most.bytes += graph.keep[t] ? graph.bytes[t] : 0;
   for (int o = 0; o < graph.task_count(); ++o) {
-    const Bytes bytes = working_set(graph, o);
+    const Bytes bytes = working_set(graph, o) + beside[o];
     if (most.task < 0 ? bytes >= most.bytes : bytes > most.bytes) most = {bytes, o};
   }
   return most;
@@ -220,7 +259,10 @@ Bound slice_bound(const Graph& graph, Bytes budget, int slices, int price_steps)
     done[i] = 1;
     const Slice slice = slice_at(graph, samples[i]);
     const Bytes room = budget - slice.working_set;
-    const double cost = graph.cost() + price_bound(graph, slice, room, price_steps);
+    const double again = price_bound(graph, slice, room, price_steps);
+    // More than all tasks cost: only what must not be made again asks for so much.
+    if (again > graph.cost() * (1 + 1e-9)) bound.feasible = false;
+    const double cost = graph.cost() + again;
     if (best < 0 || cost > bound.cost) bound.cost = cost, bound.task = samples[i], best = i;
   };
   // Half of the slices from the fullest third, evenly; then closer and closer to the best.

@@ -17,11 +17,15 @@ constexpr std::size_t kMostRuns = 60;  // times the number of tasks
 class Writer {
  public:
   Writer(const Graph& graph, const std::vector<Block>& blocks, const ChainTable& table)
-      : graph_(graph), blocks_(blocks), table_(table), have_(graph.bytes.size(), 0) {}
+      : graph_(graph),
+        blocks_(blocks),
+        table_(table),
+        have_(graph.bytes.size(), 0),
+        ran_(graph.tasks.size(), 0) {}
 
   Runs write(int memory) {
     first_pass(0, memory);
-    return is_long() ? Runs{} : tidy(graph_, runs_);
+    return is_long() || !allowed_ ? Runs{} : tidy(graph_, runs_);
   }
 
  private:
@@ -32,14 +36,21 @@ class Writer {
     if (have_[t] || is_long()) return;
     const int o = graph_.maker[t];
     for (int input : graph_.tasks[o].inputs) make(input);
+    run(o);
+  }
+
+  void run(int o) {
+    const Task& task = graph_.tasks[o];
+    allowed_ = allowed_ && !(task.once && ran_[o]);
+    ran_[o] = 1;
     runs_.push_back(o);
-    for (int out : graph_.tasks[o].outputs) have_[out] = 1;
+    for (int out : task.outputs) have_[out] = 1;
   }
 
   void forget(const Block& block) {
     for (int o : block.forward) {
       for (int t : graph_.tasks[o].outputs) {
-        if (t != block.output) have_[t] = 0;
+        if (t != block.output && !graph_.tasks[o].once) have_[t] = 0;
       }
     }
   }
@@ -70,8 +81,7 @@ class Writer {
     const Block& block = blocks_[b];
     for (int o : block.backward) {
       for (int t : graph_.tasks[o].inputs) make(t);
-      runs_.push_back(o);
-      for (int t : graph_.tasks[o].outputs) have_[t] = 1;
+      run(o);
     }
     forget(block);
     if (block.output >= 0) have_[block.output] = 0;
@@ -111,7 +121,8 @@ class Writer {
   const Graph& graph_;
   const std::vector<Block>& blocks_;
   const ChainTable& table_;
-  std::vector<char> have_;
+  std::vector<char> have_, ran_;
+  bool allowed_ = true;  // nothing runs a second time that must not
   Runs runs_;
 };
 

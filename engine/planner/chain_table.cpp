@@ -9,14 +9,6 @@ namespace {
 constexpr double kMostSteps = 1e9;  // of filling the table
 constexpr double kMostEntries = 1e8;
 
-std::vector<int> joined(const std::vector<int>& a, const std::vector<int>& b) {
-  std::vector<int> both = a;
-  both.insert(both.end(), b.begin(), b.end());
-  std::sort(both.begin(), both.end());
-  both.erase(std::unique(both.begin(), both.end()), both.end());
-  return both;
-}
-
 // row[m] = min(row[m], cost + rest[m - used]) for m from `least` on.
 void take_better(float* row, int least, int most, float cost, const float* rest, int used) {
   for (int m = least; m <= most; ++m) row[m] = std::min(row[m], cost + rest[m - used]);

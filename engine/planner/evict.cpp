@@ -7,6 +7,7 @@ namespace mb::planner {
 namespace {
 
 constexpr int kNever = std::numeric_limits<int>::max();
+constexpr double kImpossible = std::numeric_limits<double>::infinity();
 constexpr int kDeepest = 48;   // tasks looked at to price a tensor; deeper ones count as one
 constexpr int kMostRuns = 10;  // times the number of tasks: beyond it, a rule only thrashes
 
@@ -23,6 +24,8 @@ class Eviction {
         live_(graph.base_bytes),
         reads_(graph.bytes.size()),
         tensors_(graph.bytes.size()),
+        has_once_(graph.has_once()),
+        ran_(graph.tasks.size(), 0),
         seen_(graph.tasks.size(), 0) {
     for (int at = int(order.size()) - 1; at >= 0; --at) {
       for (int t : graph.tasks[order[at]].inputs) reads_[t].push_back(at);
@@ -76,16 +79,18 @@ class Eviction {
     return soonest;
   }
 
+  // kImpossible when a task would have to run a second time that must not.
   double price_of(int t) {
     ++stamp_;
     double sum = 0;
     stack_.assign(1, graph_.maker[t]);
     seen_[graph_.maker[t]] = stamp_;
-    for (int looked = 0; !stack_.empty() && looked < kDeepest; ++looked) {
+    for (int looked = 0; !stack_.empty() && (has_once_ || looked < kDeepest); ++looked) {
       const int o = stack_.back();
       stack_.pop_back();
       work_ += 4;
-      sum += graph_.tasks[o].cost;
+      if (graph_.tasks[o].once) return kImpossible;
+      if (looked < kDeepest) sum += graph_.tasks[o].cost;
       for (int input : graph_.tasks[o].inputs) {
         const int maker = graph_.maker[input];
         if (tensors_[input].resident || seen_[maker] == stamp_) continue;
@@ -117,11 +122,11 @@ class Eviction {
         if (tensors_[t].locks > 0 || graph_.bytes[t] == 0) continue;
         if (tensors_[t].price < 0) tensors_[t].price = price_of(t);
         const double found = score(t);
-        if (best < 0 || found < least) best = t, least = found;
+        if (found < kImpossible && (best < 0 || found < least)) best = t, least = found;
       }
-      if (best < 0 || least < 0 || look == 4) return best;
+      if (best < 0 || least < 0) return best;
       const double price = price_of(best);
-      if (price <= tensors_[best].price * 1.0001) return best;
+      if (price < kImpossible && (look >= 4 || price <= tensors_[best].price * 1.0001)) return best;
       tensors_[best].price = price;
     }
   }
@@ -178,6 +183,7 @@ class Eviction {
   bool run_task(int o) {
     const Task& task = graph_.tasks[o];
     if (runs_.size() > std::size_t(kMostRuns) * graph_.tasks.size()) return false;
+    if (task.once && ran_[o]) return false;
     for (int t : task.inputs) ++tensors_[t].locks;
     for (int t : task.inputs) {
       if (!tensors_[t].resident && !run_task(graph_.maker[t])) return false;
@@ -191,6 +197,8 @@ class Eviction {
     for (const Permit& permit : task.permits) {
       const Tensor& in = tensors_[permit.in];
       if (in.locks > 1 || tensors_[permit.out].resident || next_read(permit.in) != kNever) continue;
+      if (has_once_ && next_need(permit.in) != kNever && price_of(permit.in) >= kImpossible)
+        continue;
       if (std::find(taken_.begin(), taken_.end(), permit.in) != taken_.end()) continue;
       taken_.push_back(permit.in);
       need -= std::min(graph_.bytes[permit.in], graph_.bytes[permit.out]);
@@ -199,6 +207,7 @@ class Eviction {
     cost_ += task.cost;
     if (cost_ >= rule_.cutoff) return false;
     runs_.push_back(o);
+    ran_[o] = 1;
     work_ += 8;
     for (int t : task.inputs) --tensors_[t].locks;
     for (int t : taken_) drop(t);
@@ -215,6 +224,8 @@ class Eviction {
   Bytes live_;
   std::vector<std::vector<int>> reads_;  // positions in the order, the next one last
   std::vector<Tensor> tensors_;
+  const bool has_once_;
+  std::vector<char> ran_;        // tasks
   std::vector<int> candidates_;  // resident tensors
   std::vector<int> seen_, stack_, taken_;
   int stamp_ = 0, now_ = 0;

@@ -1,13 +1,14 @@
 #include "exact.h"
 
 #include <algorithm>
+#include <limits>
 #include <queue>
 #include <unordered_map>
 
 namespace mb::planner {
 namespace {
 
-using Set = std::uint64_t;  // of tensors
+using Set = std::uint64_t;  // of tensors, and of tasks that have run their one time
 
 struct State {
   double distance;
@@ -34,8 +35,11 @@ class Search {
  public:
   Search(const Graph& graph, Bytes budget, double cutoff)
       : graph_(graph), budget_(budget - graph.base_bytes), cutoff_(cutoff) {
+    int next = graph.tensor_count();
     for (const Task& task : graph.tasks) {
       Step step;
+      if (task.once) step.done = bit(next++);
+      all_done_ |= step.done;
       for (int t : task.inputs) step.inputs |= bit(t);
       for (int t : task.outputs) step.outputs |= bit(t);
       steps_.push_back(step);
@@ -69,22 +73,24 @@ class Search {
 
  private:
   struct Step {
-    Set inputs = 0, outputs = 0;
+    Set inputs = 0, outputs = 0, done = 0;
   };
 
   static Set bit(int t) { return Set(1) << t; }
 
   Bytes bytes(Set set) const {
     Bytes sum = 0;
-    for (; set != 0; set &= set - 1) sum += graph_.bytes[__builtin_ctzll(set)];
+    for (set &= ~all_done_; set != 0; set &= set - 1) sum += graph_.bytes[__builtin_ctzll(set)];
     return sum;
   }
 
+  // Endless where a task would have to run a second time that must not.
   double left(Set resident) const {
     Set wanted = keep_ & ~resident;
     double sum = 0;
     for (int o = graph_.task_count() - 1; o >= 0 && wanted != 0; --o) {
       if ((steps_[o].outputs & wanted) == 0) continue;
+      if ((steps_[o].done & resident) != 0) return std::numeric_limits<double>::infinity();
       sum += graph_.tasks[o].cost;
       wanted = (wanted & ~steps_[o].outputs) | (steps_[o].inputs & ~resident);
     }
@@ -108,15 +114,16 @@ class Search {
     for (int o = 0; o < graph_.task_count(); ++o) {
       const Step& step = steps_[o];
       if ((step.inputs & ~set) != 0 || (step.outputs & ~set) == 0) continue;
+      if ((step.done & set) != 0) continue;
       const Task& task = graph_.tasks[o];
       const Set missing = step.outputs & ~set;
       const Bytes peak = resident + bytes(missing) + task.workspace;
-      if (peak <= budget_) reach(set | missing, distance + task.cost, set, o);
+      if (peak <= budget_) reach(set | missing | step.done, distance + task.cost, set, o);
       if (peak > budget_) tight = true;
       take(set, missing, o, distance, peak);
     }
     if (!tight) return;
-    for (Set rest = set; rest != 0; rest &= rest - 1) {
+    for (Set rest = set & ~all_done_; rest != 0; rest &= rest - 1) {
       reach(set & ~(rest & -rest), distance, set, -1);
     }
   }
@@ -135,7 +142,7 @@ class Search {
         saved += std::min(graph_.bytes[permits[p].out], graph_.bytes[permits[p].in]);
       }
       if (!good || peak - saved > budget_) continue;
-      reach((set | missing) & ~gone, distance + graph_.tasks[o].cost, set, o);
+      reach(((set | missing) & ~gone) | steps_[o].done, distance + graph_.tasks[o].cost, set, o);
     }
   }
 
@@ -154,7 +161,7 @@ class Search {
   const Graph& graph_;
   const Bytes budget_;
   const double cutoff_;
-  Set keep_ = 0;
+  Set keep_ = 0, all_done_ = 0;
   std::vector<Step> steps_;
   std::unordered_map<Set, State, Hash> states_;
   std::priority_queue<Open> open_;
@@ -163,7 +170,9 @@ class Search {
 }  // namespace
 
 Exact exact(const Graph& graph, Bytes budget, std::int64_t max_states, double cutoff) {
-  if (graph.tensor_count() > 64) return {};
+  const auto once = std::count_if(graph.tasks.begin(), graph.tasks.end(),
+                                  [](const Task& task) { return task.once; });
+  if (graph.tensor_count() + once > 64) return {};
   return Search(graph, budget, cutoff).run(max_states);
 }
 

@@ -21,6 +21,7 @@ struct Task {
   Bytes output_bytes = 0;
   Bytes base_relief = 0;  // what permits over base tensors may save: only bounds count with it
   bool backward = false;
+  bool once = false;  // never runs a second time: what it makes stays until its last read
 };
 
 // Base tensors never appear in tasks; their bytes are in `base_bytes`.
@@ -35,6 +36,7 @@ struct Graph {
   int tensor_count() const { return int(bytes.size()); }
   int task_count() const { return int(tasks.size()); }
   double cost() const;
+  bool has_once() const;
 };
 
 }  // namespace mb::planner

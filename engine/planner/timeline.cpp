@@ -49,6 +49,10 @@ double Graph::cost() const {
   return sum;
 }
 
+bool Graph::has_once() const {
+  return std::any_of(tasks.begin(), tasks.end(), [](const Task& task) { return task.once; });
+}
+
 Timeline timeline(const Graph& graph, const Runs& runs) {
   Timeline line;
   line.lives = lives_of(graph, runs);

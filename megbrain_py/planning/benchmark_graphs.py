@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from megbrain_py.planning.memplan import MemoryGraph, Task
 
@@ -192,6 +192,13 @@ def _random_gradients(
                 old = gradient[t]
                 (new,) = build.add("sum", (new, old), (build.sizes[t],), over=new)
             gradient[t] = new
+
+
+def never_again(graph: MemoryGraph, share: float, seed: int = 0) -> MemoryGraph:
+    """The graph with a share of its tasks, chosen at random, that may not run a second time."""
+    rng = random.Random(seed)
+    tasks = tuple(replace(task, once=rng.random() < share) for task in graph.tasks)
+    return replace(graph, tasks=tasks)
 
 
 def unit_chain(length: int) -> MemoryGraph:

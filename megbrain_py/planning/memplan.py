@@ -19,7 +19,8 @@ FORMAT = "memplan-v1"
 class Task:
     """An operator: reads `inputs`, makes `outputs`, needs `workspace` bytes while it runs.
 
-    A permit (out, in) allows `out` to take over the bytes of `in`, which then is gone.
+    A permit (out, in) allows `out` to take over the bytes of `in`, which then is gone. A task with
+    `once` never runs a second time.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Task:
     workspace: int = 0
     permits: tuple[tuple[int, int], ...] = ()
     backward: bool = False
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def to_json(graph: MemoryGraph) -> dict[str, Any]:
                 "phase": "bwd" if task.backward else "fwd",
                 "ws": task.workspace,
                 "inplace": [list(permit) for permit in task.permits],
+                **({"rerun": "never"} if task.once else {}),
             }
             for task in graph.tasks
         ],
@@ -187,6 +190,8 @@ def _task(data: object, where: str, count: int) -> Task:
             f"{where}: inplace holds {pair!r}, expected [an output, an input]",
         )
         permits.append((pair[0], pair[1]))
+    rerun = data.get("rerun", "free")
+    _require(rerun in ("free", "never"), f"{where}: rerun is {rerun!r}, expected free or never")
     return Task(
         name=str(data.get("name", "")),
         cost=cost,
@@ -195,6 +200,7 @@ def _task(data: object, where: str, count: int) -> Task:
         workspace=workspace,
         permits=tuple(permits),
         backward=data.get("phase") == "bwd",
+        once=rerun == "never",
     )
 
 

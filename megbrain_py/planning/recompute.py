@@ -80,7 +80,15 @@ def native(graph: MemoryGraph, only: Sequence[int] | None = None) -> _planner.Gr
         base=sorted(graph.base),
         keep=sorted(graph.keep),
         tasks=[
-            (t.cost, t.workspace, list(t.inputs), list(t.outputs), _first_permits(t), t.backward)
+            (
+                t.cost,
+                t.workspace,
+                list(t.inputs),
+                list(t.outputs),
+                _first_permits(t),
+                t.backward,
+                t.once,
+            )
             for t in tasks
         ],
     )

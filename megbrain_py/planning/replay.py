@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ def replay(graph: MemoryGraph, events: Sequence[Event]) -> Replay:
     resident = set(graph.base)
     live = peak = graph.base_bytes
     cost = 0.0
+    have_run: set[int] = set()
     for position, event in enumerate(events):
         where = f"event {position} {list(event)}"
         if event[0] == "free":
@@ -37,6 +39,9 @@ def replay(graph: MemoryGraph, events: Sequence[Event]) -> Replay:
             live -= graph.sizes[event[1]]
         elif event[0] == "run":
             task = graph.tasks[event[1]]
+            again = event[1] in have_run
+            _must(not (task.once and again), f"{where}: the task never runs a second time")
+            have_run.add(event[1])
             missing = [t for t in task.outputs if t not in resident]
             taken = _taken(task, event[2], resident, missing, where)
             saved = sum(min(graph.sizes[o], graph.sizes[i]) for o, i in taken)
@@ -53,6 +58,34 @@ def replay(graph: MemoryGraph, events: Sequence[Event]) -> Replay:
     lost = graph.keep - resident
     _must(not lost, f"at the end tensor {min(lost, default=0)} of keep is not resident")
     return Replay(cost, peak)
+
+
+def highest_byte(graph: MemoryGraph, events: Sequence[Event]) -> int:
+    """The end of what lies highest in a schedule with places; ReplayError when tensors overlap.
+
+    Base tensors lie below all others; workspaces have no places.
+    """
+    where: dict[int, int] = {}  # tensors that are there
+    placed: dict[int, int] = {}
+    top = graph.base_bytes
+    for position, (kind, number, *rest) in enumerate(events):
+        if kind == "place":
+            placed[number] = rest[0]
+        elif kind == "free":
+            del where[number]
+        else:
+            task = graph.tasks[number]
+            for out, taken in dict(reversed(task.permits)).items():
+                if out in rest[0] and taken not in graph.base:
+                    same = placed[out] == where.pop(taken)
+                    _must(same, f"event {position}: {out} does not lie where {taken} lay")
+            for t in task.outputs:
+                where.setdefault(t, placed[t])
+            spans = sorted((a, a + graph.sizes[t]) for t, a in where.items() if graph.sizes[t])
+            apart = all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
+            _must(apart, f"event {position}: two tensors overlap")
+            top = max([top, *(end for _, end in spans)])
+    return top
 
 
 def _taken(

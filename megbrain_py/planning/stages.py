@@ -73,7 +73,8 @@ class _Model:
         for stage in range(count):
             for i in range(stage + 1):
                 first = i == stage
-                self.runs[stage, i] = self._variable(float(first), 1, True, tasks[i].cost)
+                most = 0 if tasks[i].once and not first else 1
+                self.runs[stage, i] = self._variable(float(first), most, True, tasks[i].cost)
         for stage in range(1, count + 1):
             for t, made in self.maker.items():
                 if made < stage:
