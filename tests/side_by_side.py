@@ -12,113 +12,31 @@ goldens' smaller counts. Ends with 1 when a difference is larger than its bar.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from itertools import pairwise
 
-import golden_detector as ours_side  # first: it adds the goldens' folder to the path
 import numpy as np
 import torch
-from golden_detector import BAR, GRADIENT_BAR, error, padded
+from both_sides import Table, build, compiled, config_of, pictures
+from golden_detector import BAR, padded
 from make_faster_rcnn import (
-    GT_BOXES,
-    GT_LABELS,
     OPTIONS,
     SIZES,
     detection_margins,
     flat_rpn,
     proposal_margins,
 )
-from recipe import recipe_image, recipe_weights
-from torchvision.models import resnet50
-from torchvision.models.detection import FasterRCNN, MaskRCNN
-from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from side_by_side_training import training
 from torchvision.models.detection.roi_heads import maskrcnn_inference
-from torchvision.ops import FrozenBatchNorm2d, box_iou
+from torchvision.ops import box_iou
 
 import megbrain_py as mb
 from megbrain_py import functional as F
 from megbrain_py.data import masks as masks_of
 from megbrain_py.data.transforms import MEAN, STD, Resize, bilinear, normalise_into
-from megbrain_py.models import faster_rcnn
-from megbrain_py.models.faster_rcnn.mask_heads import TrueMasks
-from megbrain_py.models.faster_rcnn.roi_heads import Drawn
 from megbrain_py.models.rpn import Proposals
 from megbrain_py.models.rpn.rpn import Candidates
 
-MOST_TRUE = 4  # rows of the padded ground truth
 MARGIN = 1e-4  # of every decision on the way to the final sets
-
-
-class Table:
-    """The rows as they come, and whether all held."""
-
-    def __init__(self) -> None:
-        self.held = True
-
-    def row(self, stage: str, value: float, bar: float) -> None:
-        self.held &= value <= bar
-        print(f"| {stage:<34} | {value:8.1e} | {bar:7.0e} |{'' if value <= bar else ' TOO FAR'}")
-
-    def worst(self, stage: str, pairs, bar: float = BAR) -> None:
-        """The largest relative error of pairs (ours, torchvision's)."""
-        self.row(stage, max(error(a, b.detach().numpy()) for a, b in pairs), bar)
-
-
-def config_of(args, counts) -> faster_rcnn.FasterRCNNConfig:
-    preset = faster_rcnn.PRESETS[f"torchvision_{args.model}_r50_fpn"]
-    preset = replace(preset, norm_eps=args.eps)
-    if not counts:
-        return preset
-    rpn = replace(ours_side.CONFIG.rpn, class_switch="torchvision")
-    roi = replace(ours_side.CONFIG.roi, class_switch="torchvision")
-    return replace(preset, num_classes=ours_side.CONFIG.num_classes, rpn=rpn, roi=roi)
-
-
-def build(args, config, options):
-    """(torchvision's model, ours), both with the recipe's weights; torchvision's norms frozen."""
-
-    def norm(channels):
-        return FrozenBatchNorm2d(channels, eps=args.eps)
-
-    body = _resnet_fpn_extractor(resnet50(weights=None, norm_layer=norm), 5)
-    kind = MaskRCNN if config.mask == "head" else FasterRCNN
-    theirs = kind(body, num_classes=config.num_classes + 1, **options)
-    shapes = {name: tuple(value.shape) for name, value in theirs.state_dict().items()}
-    weights = recipe_weights(shapes)
-    for name in shapes:  # variances so small that it shows whether eps is added to them
-        stem, _, last = name.rpartition(".")
-        if last == "running_var":
-            weights[name] *= np.float32(1e-4)
-            weights[f"{stem}.weight"] *= np.float32(1e-2)
-    theirs.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-    ours = faster_rcnn.FasterRCNN(config, rng=0)
-    ours.load_state_dict(weights)
-    return theirs, ours
-
-
-def pictures(seed: int) -> list[torch.Tensor]:
-    return [torch.from_numpy(recipe_image(f"detector/{seed}/{i}", *s)) for i, s in enumerate(SIZES)]
-
-
-def true_masks(image: int) -> torch.Tensor:
-    """uint8 masks in the true boxes: ellipses."""
-    y, x = np.mgrid[: SIZES[image][0], : SIZES[image][1]]
-    found = []
-    for x0, y0, x1, y1 in GT_BOXES[image]:
-        inside = ((x - (x0 + x1) / 2) / (x1 - x0)) ** 2 + ((y - (y0 + y1) / 2) / (y1 - y0)) ** 2
-        found.append(inside < 0.25)
-    return torch.from_numpy(np.array(found, np.uint8))
-
-
-def truth(masks: bool) -> list[dict[str, torch.Tensor]]:
-    found = [
-        {"boxes": torch.tensor(boxes), "labels": torch.tensor(labels)}
-        for boxes, labels in zip(GT_BOXES, GT_LABELS, strict=True)
-    ]
-    if masks:
-        for image, target in enumerate(found):
-            target["masks"] = true_masks(image)
-    return found
 
 
 def transformed(images, resize: Resize, shape) -> np.ndarray:
@@ -128,17 +46,6 @@ def transformed(images, resize: Resize, shape) -> np.ndarray:
         pixels = image.numpy().transpose(1, 2, 0) * np.float32(255)
         normalise_into(out, bilinear(pixels, *resize.size(*pixels.shape[:2])), MEAN, STD)
     return batch
-
-
-def compiled(build_outputs, feeds):
-    """Run a graph built of placeholders for these arrays."""
-
-    def plain(value):
-        return np.ascontiguousarray(value, np.float32 if value.dtype == np.float64 else None)
-
-    given = {name: plain(value) for name, value in feeds.items()}
-    x = {name: mb.placeholder(name, v.shape, v.dtype.name) for name, v in given.items()}
-    return mb.compile(build_outputs(x))(**given)
 
 
 def reference(theirs, images) -> dict:
@@ -371,115 +278,6 @@ def paste(small: np.ndarray, box: np.ndarray, size) -> np.ndarray:
     top, left, values = masks_of.paste(small, box, *size)
     picture[top : top + values.shape[0], left : left + values.shape[1]] = values
     return picture
-
-
-def training(table: Table, args) -> None:
-    """Losses and all gradients of one step on torchvision's samples."""
-    config = config_of(args, None)
-    theirs, ours = build(args, config, {"min_size": args.short, "max_size": args.long})
-    theirs.double().train()
-    torch.manual_seed(args.seed)
-    caught = {}
-    sampler, select = theirs.rpn.fg_bg_sampler, theirs.roi_heads.select_training_samples
-
-    def sample_anchors(labels):
-        caught["rpn"] = sampler(labels)
-        return caught["rpn"]
-
-    def select_rois(proposals, targets):
-        caught["roi"] = select(proposals, targets)
-        return caught["roi"]
-
-    theirs.rpn.fg_bg_sampler, theirs.roi_heads.select_training_samples = sample_anchors, select_rois
-    has_masks = config.mask == "head"
-    images = [image.double() for image in pictures(args.seed)]
-    targets = [{k: v.double() if v.is_floating_point() else v for k, v in target.items()}
-               for target in truth(has_masks)]  # fmt: skip
-    losses = theirs(images, targets)
-    sum(losses.values()).backward()
-    batch, ground = theirs.transform(images, targets)
-    feeds = step_feeds(config, theirs, batch, ground, caught, has_masks)
-
-    def outputs(x):
-        levels = ours.backbone(x["images"])
-        found = ours.rpn.candidates(levels, tuple(batch.tensors.shape[2:]))
-        names = ("rois", "roi_truth", "roi_labels", "roi_positives", "roi_total")
-        objects = x["roi_objects"] if has_masks else x["roi_labels"]  # only masks need them
-        drawn = Drawn(*(x[name] for name in names), objects)
-        made = {
-            **ours.roi_heads.losses(levels, drawn),
-            **ours.rpn.losses_of(found, x["boxes"], x["matches"], x["drawn"],
-                                 x["rpn_positives"], x["rpn_total"]),
-        }  # fmt: skip
-        if has_masks:
-            true = TrueMasks(x["masks"], x["places"], x["sizes"])
-            made["loss_mask"] = ours.roi_heads.mask_loss(levels, drawn, true)
-        total = None
-        for value in made.values():
-            total = value if total is None else total + value
-        named = ours.named_parameters()
-        gradients = mb.gradients(total, list(named.values()))
-        return {**made, **{f"d {n}": g for n, g in zip(named, gradients, strict=True)}}
-
-    got = compiled(outputs, feeds)
-    assert set(losses) == {name for name in got if not name.startswith("d ")}
-    for name, value in losses.items():
-        table.worst(name, [(np.asarray(got[name]), value)])
-    parameters = {n: p for n, p in theirs.named_parameters() if p.requires_grad}
-    assert {f"d {name}" for name in parameters} == {name for name in got if name.startswith("d ")}
-    parts = ("backbone.body", "backbone.fpn", "rpn", "roi_heads")
-    for part in parts:
-        pairs = [(got[f"d {n}"], p.grad) for n, p in parameters.items() if n.startswith(part)]
-        table.worst(f"{len(pairs)} gradients of {part}", pairs, GRADIENT_BAR)
-        if args.verbose:
-            for name, p in parameters.items():
-                if name.startswith(part):
-                    table.worst(name, [(got[f"d {name}"], p.grad)], GRADIENT_BAR)
-
-
-def step_feeds(config, theirs, batch, ground, caught, has_masks):
-    """The batch, its truth and torchvision's samples, positives first."""
-    positive, negative = ([torch.where(m)[0].numpy() for m in part] for part in caught["rpn"])
-    both = [np.concatenate(pair) for pair in zip(positive, negative, strict=True)]
-    with torch.no_grad():
-        features = theirs.backbone(batch.tensors)
-        anchors = theirs.rpn.anchor_generator(batch, list(features.values()))
-        matches = [theirs.rpn.proposal_matcher(box_iou(t["boxes"], a))
-                   for t, a in zip(ground, anchors, strict=True)]  # fmt: skip
-    rois, objects, labels = ([v.numpy() for v in part] for part in caught["roi"][:3])
-    order = [np.argsort(row == 0, kind="stable") for row in labels]
-    boxes = [t["boxes"].numpy() for t in ground]
-
-    def rows(values, dtype):
-        picked = [v[at] for v, at in zip(values, order, strict=True)]
-        return padded(picked, config.roi.samples, dtype)
-
-    def counts(values):
-        return np.array([len(v) for v in values], np.int32)
-
-    feeds = {
-        "images": batch.tensors.numpy(),
-        "boxes": padded(boxes, MOST_TRUE, np.float32),
-        "matches": np.stack([m.numpy() for m in matches]).astype(np.int32),
-        "drawn": padded(both, config.rpn.samples, np.int32),
-        "rpn_positives": counts(positive),
-        "rpn_total": counts(both),
-        "rois": rows(rois, np.float32),
-        "roi_truth": rows([b[o] for b, o in zip(boxes, objects, strict=True)], np.float32),
-        "roi_labels": rows(labels, np.int32),
-        "roi_positives": counts([row[row > 0] for row in labels]),
-        "roi_total": counts(labels),
-    }
-    if has_masks:
-        feeds["roi_objects"] = rows(objects, np.int32)
-        cropped = [[masks_of.crop(m) for m in t["masks"].numpy()] for t in ground]
-        pixels = max(sum(c.pixels.size for c in part) for part in cropped)
-        feeds["sizes"] = np.array(batch.image_sizes, np.int32)
-        feeds["masks"] = np.zeros((2, pixels), np.uint8)
-        feeds["places"] = np.zeros((2, MOST_TRUE, 5), np.int32)
-        for i, part in enumerate(cropped):
-            masks_of.pack(part, feeds["masks"][i], feeds["places"][i])
-    return feeds
 
 
 def main() -> int:

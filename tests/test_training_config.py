@@ -128,5 +128,7 @@ def test_settings_that_contradict_each_other() -> None:
         read("best_by=val_loss", "val_loss_images=0")
     with pytest.raises(DataError, match="patience expects eval_every of at least 1, found 0"):
         read("patience=3")
+    with pytest.raises(DataError, match=r"model\.leave_out expects model\.weights, found none"):
+        read("model.leave_out=rpn")
     with pytest.raises(DataError, match=r"best_by expects one of AP, AP50, .*, found 'mAP'"):
         read("best_by=mAP")

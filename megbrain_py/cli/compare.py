@@ -146,8 +146,9 @@ def _table(kind: str, found: Sequence[Difference]) -> Table:
 
     rows = []
     for d in found:
-        interval = f"{number(d.low, True)} .. {number(d.high, True)}"
-        remark = "within noise" if d.within_noise else ""
+        known = not math.isnan(d.low)  # there are objects of this kind
+        interval = f"{number(d.low, True)} .. {number(d.high, True)}" if known else "-"
+        remark = "within noise" if known and d.within_noise else ""
         moved = number(d.second - d.first, True)
         cells = (d.name, number(d.first), number(d.second), moved, interval, remark)
         rows.append(Row(cells, not d.within_noise))

@@ -174,6 +174,8 @@ class TrainConfig:
             raise DataError("config: give data.short_sides or data.scale_jitter, not both")
         if self.patience and not self.eval_every:
             raise DataError("config: patience expects eval_every of at least 1, found 0")
+        if self.model.leave_out and not self.model.weights:
+            raise DataError("config: model.leave_out expects model.weights, found none")
         if self.best_by == "val_loss" and not self.val_loss_images:
             raise DataError(
                 "config: best_by=val_loss expects val_loss_images of at least 1, found 0"

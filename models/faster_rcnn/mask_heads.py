@@ -5,6 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
 
 from megbrain_py import functional as F
 from megbrain_py.graph import Var
@@ -22,6 +25,8 @@ from megbrain_py.models.mask import (
 from megbrain_py.models.roi_features import Around, ContextConfig, Pooler
 from megbrain_py.models.rpn.rpn import first_rows
 from megbrain_py.nn.init import RandomLike, generator
+
+Config = TypeVar("Config", MaskHeadConfig, MaskGeneratorConfig)
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,31 @@ class Positives:
         return valid
 
 
-class MaskedRoIHeads(RoIHeads):
+class MaskedRoIHeads(RoIHeads, Generic[Config]):
     """RoIHeads that also find masks; only boxes with an object are looked at in training."""
+
+    def __init__(
+        self,
+        config: RoIHeadsConfig,
+        channels: int,
+        classes: int,
+        strides: Sequence[int],
+        canonical_scale: float,
+        mask: Config,
+        *,
+        context: ContextConfig | None = None,
+        rng: RandomLike = None,
+    ) -> None:
+        rng = generator(rng)
+        super().__init__(
+            config, channels, classes, strides, canonical_scale, context=context, rng=rng
+        )
+        self.mask: Config = mask
+        self._add_masks(channels, rng)
+
+    @abstractmethod
+    def _add_masks(self, channels: int, rng: np.random.Generator) -> None:
+        """The layers that find masks on maps of so many channels."""
 
     def positives(self, drawn: Drawn) -> Positives:
         """The rows that may hold an object: they come first."""
@@ -92,7 +120,7 @@ class MaskedRoIHeads(RoIHeads):
     def _own(self, logits: Var, labels: Var, count: Var) -> Var:
         """Probabilities of the labels' maps, zeros beyond the count."""
         images, rows = labels.shape
-        own = of_class(logits, F.reshape(labels, (-1,)))
+        own: Var = of_class(logits, F.reshape(labels, (-1,)))
         found = F.reshape(F.sigmoid(own), (images, rows, *own.shape[1:]))
         valid = F.reshape(first_rows(rows, count), (images, rows, 1, 1))
         return F.where(valid, found, 0.0)
@@ -105,31 +133,16 @@ def _targets(masks: TrueMasks, boxes: Var, found: Positives, size: int) -> Var:
     return target
 
 
-class MaskHeads(MaskedRoIHeads):
+class MaskHeads(MaskedRoIHeads[MaskHeadConfig]):
     """The mask head of Mask R-CNN; names are torchvision's."""
 
-    def __init__(
-        self,
-        config: RoIHeadsConfig,
-        channels: int,
-        classes: int,
-        strides: Sequence[int],
-        canonical_scale: float,
-        mask: MaskHeadConfig,
-        *,
-        context: ContextConfig | None = None,
-        rng: RandomLike = None,
-    ) -> None:
-        rng = generator(rng)
-        super().__init__(
-            config, channels, classes, strides, canonical_scale, context=context, rng=rng
-        )
-        self.mask = mask
+    def _add_masks(self, channels: int, rng: np.random.Generator) -> None:
+        mask, boxes = self.mask, self.pooler
         self.mask_pooler = Pooler(
-            config.pooling, self.pooler.scales, canonical_scale, mask.sampling_ratio
+            self.config.pooling, boxes.scales, boxes.canonical_scale, mask.sampling_ratio
         )
         self.mask_head = MaskHead(channels, mask, rng)
-        self.mask_predictor = MaskPredictor(mask.channels, mask.channels, classes, rng)
+        self.mask_predictor = MaskPredictor(mask.channels, mask.channels, self.classes, rng)
 
     def mask_loss(
         self,
@@ -164,27 +177,12 @@ class MaskHeads(MaskedRoIHeads):
         return {"masks": self._own(logits, labels, count)}
 
 
-class GeneratorHeads(MaskedRoIHeads):
+class GeneratorHeads(MaskedRoIHeads[MaskGeneratorConfig]):
     """The mask generator: masks on windows of pyramid pixels."""
 
-    def __init__(
-        self,
-        config: RoIHeadsConfig,
-        channels: int,
-        classes: int,
-        strides: Sequence[int],
-        canonical_scale: float,
-        mask: MaskGeneratorConfig,
-        *,
-        context: ContextConfig | None = None,
-        rng: RandomLike = None,
-    ) -> None:
-        rng = generator(rng)
-        super().__init__(
-            config, channels, classes, strides, canonical_scale, context=context, rng=rng
-        )
-        self.mask = mask
-        self.mask_generator = MaskGenerator(mask, channels, classes, self.pooler.scales, rng)
+    def _add_masks(self, channels: int, rng: np.random.Generator) -> None:
+        scales = self.pooler.scales
+        self.mask_generator = MaskGenerator(self.mask, channels, self.classes, scales, rng)
 
     def mask_loss(
         self,

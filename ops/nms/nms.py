@@ -55,6 +55,16 @@ def one_class_all_rows(boxes: Var, classes: Var | None, count: Var | None) -> tu
     return classes, count
 
 
+def takes_part(
+    boxes: Array, scores: Array, count: int, score_threshold: float, min_size: float
+) -> Array:
+    """For the references: which rows of one image are looked at, bool[R]."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    large = (sides >= min_size).all(1)
+    usable: Array = (scores > score_threshold) & large & (np.arange(len(boxes)) < count)
+    return usable
+
+
 @dataclass(frozen=True)
 class Nms(Operator, kernel="nms"):
     """boxes, scores, classes, count -> indices [N, rows], count [N]."""
@@ -91,9 +101,7 @@ class Nms(Operator, kernel="nms"):
         indices = np.zeros((images, self.rows), np.int32)
         kept_count = np.zeros(images, np.int32)
         for n in range(images):
-            sides = boxes[n, :, 2:] - boxes[n, :, :2]
-            usable = (scores[n] > self.score_threshold) & (sides >= self.min_size).all(1)
-            usable &= np.arange(boxes.shape[1]) < count[n]
+            usable = takes_part(boxes[n], scores[n], count[n], self.score_threshold, self.min_size)
             own, group = boxes[n], classes[n]
             if self.class_switch == "torchvision" and 0 < usable.sum() <= _MOST_SHIFTED:
                 own = own.astype(np.float32)  # its rounding is what this is about

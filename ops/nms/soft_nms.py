@@ -12,7 +12,7 @@ from megbrain_py.dtypes import Array, DType, TensorType
 from megbrain_py.errors import require
 from megbrain_py.graph import Node, Operator, Var
 from megbrain_py.ops.match_boxes.match_boxes import box_iou
-from megbrain_py.ops.nms.nms import check_scored, one_class_all_rows
+from megbrain_py.ops.nms.nms import check_scored, one_class_all_rows, takes_part
 
 Decay = Literal["linear", "gaussian"]
 
@@ -61,9 +61,8 @@ class SoftNms(Operator, kernel="soft_nms"):
         lowered = np.zeros((len(boxes), self.rows), scores.dtype)
         found = np.zeros(len(boxes), np.int32)
         for n, given in enumerate(boxes):
-            sides = given[:, 2:] - given[:, :2]
-            usable = (scores[n] > self.score_threshold) & (scores[n] >= self.least)
-            usable &= (sides >= self.min_size).all(1) & (np.arange(len(given)) < count[n])
+            usable = takes_part(given, scores[n], count[n], self.score_threshold, self.min_size)
+            usable &= scores[n] >= self.least
             wide = with_last_pixel(given, self.plus_one)
             left = np.where(usable, scores[n], -np.inf)
             while found[n] < min(self.rows, usable.sum()) and left.max() > -np.inf:
