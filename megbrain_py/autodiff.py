@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from megbrain_py.errors import GraphError
-from megbrain_py.graph import Node, Var, constant, nodes_of, origin_of, user_origin
+from megbrain_py.graph import Node, Var, constant, nodes_of, user_origin
+from megbrain_py.node import gradient_of
 from megbrain_py.ops.binary import add
 
 
@@ -37,7 +38,7 @@ def gradients(target: Var, wrt: Sequence[Var]) -> list[Var]:
         dy = [total.get(v) for v in node.outputs]
         if all(d is None for d in dy):
             continue
-        with origin_of(node):
+        with gradient_of(node):
             _accumulate(node, node.op.grad(node, *dy), needed, set(wrt), total)
     return [total[v] if v in total else _zeros(v) for v in wrt]
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from megbrain_py import debug, engine, passes
+from megbrain_py import costs, debug, engine, passes
 from megbrain_py.dtypes import Array, DType, TensorType
 from megbrain_py.errors import CompileError, EngineError
 from megbrain_py.graph import Graph, Placeholder, Var, describe, nodes_of, placeholder
@@ -20,10 +20,11 @@ from megbrain_py.instruments import trace
 from megbrain_py.instruments.check import Checker
 from megbrain_py.instruments.profile import Profile, profile_of
 from megbrain_py.instruments.roof import roof
-from megbrain_py.lower import lower
+from megbrain_py.lowering import MemoryBudget, Refused, lower, lower_within, refusal
 from megbrain_py.ops.identity import Named
 from megbrain_py.parameter import Parameter, ParameterSource, aligned_copy
 from megbrain_py.plan import Plan
+from megbrain_py.planning.recompute import Effort
 
 Outputs: TypeAlias = Mapping[str, Var] | Mapping[str, Var | str]
 Updates: TypeAlias = Mapping[Parameter, Var]
@@ -171,6 +172,8 @@ def compile(
     updates: Updates | None = None,
     device: str = "cpu",
     pipeline: Sequence[passes.Pass] | None = None,
+    memory_budget: MemoryBudget | None = None,
+    effort: Effort = "default",
 ) -> Function:
     """Run the passes, plan the memory, load the plan.
 
@@ -182,13 +185,53 @@ def compile(
     device: "cpu", or "cuda:0" and so on (docs/devices.md); EngineError when it cannot be opened, or
         when an operator of the optimised graph has no kernel for it.
     pipeline: the passes; by default those for the device.
+    memory_budget: bytes (a number, or text such as "3GiB") that parameters, constants and the
+        scratch arena may take together, or, as a float up to 1, a share of the scratch arena that
+        the function would take without one. Values are made again where that is the cheapest way
+        to keep it (docs/recomputation.md); results are bit-equal. `plan.memory` says what it costs.
+        CompileError with the least budget that can be kept when this one cannot.
+    effort: of that planning: "fast", "default", "optimal" (minutes).
     """
+    optimised, types = _optimised(outputs, inputs, updates or {}, device, pipeline)
+    query = functools.partial(engine.workspace_bytes, device=device)
+    if memory_budget is None:
+        plan = lower(optimised, query, device)
+    else:
+        (found,) = plans_within(optimised, [memory_budget], device, effort)
+        if isinstance(found, Refused):
+            raise CompileError(refusal(found))
+        plan = found
+    folder = debug.dump_folder()
+    if folder is not None:
+        (folder / "plan.txt").write_text(str(plan) + "\n")
+        plan.memory.draw(folder / "memory.png")
+    return Function(optimised, plan, types)
+
+
+def plans_within(
+    graph: Graph, budgets: Sequence[MemoryBudget], device: str, effort: Effort
+) -> list[Plan | Refused]:
+    """Plans of an optimised graph for several budgets; more bytes never cost more time."""
+    query = functools.partial(engine.workspace_bytes, device=device)
+    price = functools.partial(costs.estimate, device=device)
+    with trace.span("plan memory"):
+        return lower_within(graph, query, price, budgets, device=device, effort=effort)
+
+
+def _optimised(
+    outputs: Outputs | Var | Sequence[Var | str],
+    inputs: Sequence[Var] | None,
+    updates: Updates,
+    device: str,
+    pipeline: Sequence[passes.Pass] | None = None,
+) -> tuple[Graph, dict[str, TensorType]]:
+    """The graph after the passes, and the inputs that callers may feed."""
     engine.open_device(device)
-    named = _named(outputs, updates or {})
-    for target in updates or {}:
+    named = _named(outputs, updates)
+    for target in updates:
         if not isinstance(target, Parameter):
             raise CompileError(f"compile: only a Parameter can be updated\n  {describe(target)}")
-    graph = Graph(named, {p: new for p, new in (updates or {}).items()})
+    graph = Graph(named, dict(updates))
     used = graph.placeholders
     accepted = {v.node.op.label: v for v in inputs or [] if isinstance(v.node.op, Placeholder)}
     for name in accepted | used:
@@ -199,15 +242,7 @@ def compile(
             if name not in accepted:
                 raise CompileError(f"compile: input {name} is used but not listed in inputs")
     optimised = passes.run(graph, passes.pipeline_for(device) if pipeline is None else pipeline)
-    query = functools.partial(engine.workspace_bytes, device=device)
-    plan = lower(optimised, query, device)
-    folder = debug.dump_folder()
-    if folder is not None:
-        (folder / "plan.txt").write_text(str(plan) + "\n")
-        from megbrain_py.viz.memory import draw_memory  # a debugging aid from above this layer
-
-        draw_memory(plan, folder / "memory.png")
-    return Function(optimised, plan, {name: v.type for name, v in (accepted | used).items()})
+    return optimised, {name: v.type for name, v in (accepted | used).items()}
 
 
 def _named(outputs: Outputs | Var | Sequence[Var | str], updates: Updates) -> dict[str, Var]:

@@ -28,6 +28,7 @@ _serial = itertools.count()
 # builds its own graphs.
 _replaced_order: ContextVar[int | None] = ContextVar("megbrain_py_replaced_order", default=None)
 _origin_override: ContextVar[str | None] = ContextVar("megbrain_py_origin", default=None)
+_backward: ContextVar[bool] = ContextVar("megbrain_py_backward", default=False)
 
 
 Rewriter: TypeAlias = "Callable[[Node, tuple[Var, ...]], Sequence[Var] | None]"
@@ -52,6 +53,8 @@ class Operator(ABC):
     pure: ClassVar[bool] = True  # no effect but its outputs: may be removed, merged, repeated
     elementwise: ClassVar[bool] = False  # each output element needs only its own input elements
     collective: ClassVar[bool] = False  # talks to other ranks: order fixed, never repeated
+    side_by_side: ClassVar[bool] = False  # inputs should lie in one piece, in their order
+    repeatable: ClassVar[bool] = True  # may run a second time to save memory, if it is pure
     asynchronous: ClassVar[bool] = False  # its work may go on while later instructions run
     random: ClassVar[bool] = False  # draws from a counter: a repeated node draws the same numbers
     source: ClassVar[bool] = False  # has no instruction: a placeholder, a parameter, a constant
@@ -203,7 +206,7 @@ def _plain(value: Any) -> Any:
 class Node:
     """An operator applied to Vars, and the user's line that did it."""
 
-    __slots__ = ("inputs", "op", "order", "origin", "outputs")
+    __slots__ = ("backward", "inputs", "op", "order", "origin", "outputs")
 
     def __init__(
         self, op: Operator, inputs: tuple[Var, ...], types: Sequence[TensorType], origin: str
@@ -211,6 +214,7 @@ class Node:
         self.op = op
         self.inputs = inputs
         self.origin = origin
+        self.backward = _backward.get()  # part of a gradient
         # Program order. A node that a pass makes takes the place of the node it replaces.
         serial = next(_serial)
         place = serial
@@ -333,13 +337,25 @@ def origin_of(node: Node) -> Iterator[None]:
 
 
 @contextmanager
+def gradient_of(node: Node) -> Iterator[None]:
+    """Nodes made inside are parts of this node's gradient, and inherit its origin."""
+    token = _backward.set(True)
+    try:
+        with origin_of(node):
+            yield
+    finally:
+        _backward.reset(token)
+
+
+@contextmanager
 def taking_place_of(node: Node) -> Iterator[None]:
     """Nodes made inside stand in program order where that node stands (passes)."""
-    token = _replaced_order.set(node.order[0])
+    tokens = _replaced_order.set(node.order[0]), _backward.set(node.backward)
     try:
         yield
     finally:
-        _replaced_order.reset(token)
+        _replaced_order.reset(tokens[0])
+        _backward.reset(tokens[1])
 
 
 def user_origin() -> str:

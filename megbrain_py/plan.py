@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from megbrain_py.dtypes import Array, TensorType
+
+if TYPE_CHECKING:
+    from megbrain_py.plan_memory import PlanMemory
 
 ArenaName = Literal["scratch", "state"]
 WAIT = "wait"  # the kernel's name of instructions that wait for another one's work
@@ -47,13 +50,15 @@ class Instruction:
     workspace: int | None = None
     op: Any = field(default=None, repr=False)  # an Operator
     waits_for: int | None = None
+    again: int = 0  # how often it ran before: it makes values anew that were given up for memory
 
     def __str__(self) -> str:
         if self.waits_for is not None:
             return f"{self.kernel} for {self.waits_for}   # {self.origin}"
         outputs = ", ".join(f"s{s}" for s in self.outputs)
         inputs = ", ".join(f"s{s}" for s in self.inputs)
-        return f"{outputs} = {self.kernel}({inputs})   # {self.origin}"
+        again = ", again" if self.again else ""
+        return f"{outputs} = {self.kernel}({inputs})   # {self.origin}{again}"
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,39 @@ class StateBlock:
     type: TensorType
     array: Array = field(repr=False, compare=False)
     constant: bool = False
+
+
+@dataclass(frozen=True)
+class BudgetRecord:
+    """What planning under a byte budget found. Bytes are of the scratch arena, seconds predicted.
+
+    `vanilla_*`: of the plan that makes nothing twice, `vanilla_live` the bytes that hold values at
+    each of its instructions. `bound`: no schedule within the budget takes less time, None when
+    nothing is known. `limiting`: the instruction, by kernel and origin, whose own inputs and
+    outputs need the most: what no order of instructions can go below.
+    """
+
+    budget: int
+    effort: str
+    seconds: float
+    vanilla_seconds: float
+    bound: float | None
+    vanilla_bytes: int
+    vanilla_live: tuple[int, ...] = field(repr=False)
+    limiting: str
+    planning_seconds: float
+
+    @property
+    def extra(self) -> float:
+        """Predicted additional time as a share."""
+        return self.seconds / self.vanilla_seconds - 1 if self.vanilla_seconds else 0.0
+
+    @property
+    def least_extra(self) -> float | None:
+        """No schedule within the budget has less additional time than this share."""
+        if self.bound is None or not self.vanilla_seconds:
+            return None
+        return max(self.bound / self.vanilla_seconds - 1, 0.0)
 
 
 @dataclass(frozen=True)
@@ -81,6 +119,14 @@ class Plan:
     scratch_bytes: int
     lower_bound: int
     device: str = "cpu"
+    budget: BudgetRecord | None = None
+
+    @property
+    def memory(self) -> PlanMemory:
+        """What fills the memory over time; what is made again, and why (print it, or `.draw`)."""
+        from megbrain_py.plan_memory import PlanMemory
+
+        return PlanMemory(self)
 
     @property
     def state_bytes(self) -> int:

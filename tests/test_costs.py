@@ -17,7 +17,7 @@ from megbrain_py import functional as F
 from megbrain_py.dtypes import TensorType
 from megbrain_py.errors import CompileError, EngineError
 from megbrain_py.graph import Graph, placeholder
-from megbrain_py.lower import lower
+from megbrain_py.lowering import lower
 from megbrain_py.passes import pipeline_for
 from megbrain_py.passes import run as optimised
 from megbrain_py.plan import Instruction, Plan

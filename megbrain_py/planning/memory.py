@@ -39,12 +39,15 @@ def round_up(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def allocate(buffers: Sequence[Buffer]) -> Allocation:
-    """Aligned offsets; checked. Buffers that are live together never overlap."""
+def allocate(buffers: Sequence[Buffer], wanted: int = 0) -> Allocation:
+    """Aligned offsets; checked. Buffers that are live together never overlap.
+
+    The search for a lower arena ends at `wanted` bytes.
+    """
     lower = np.array([b.first for b in buffers], np.int64)
     upper = np.array([b.last + 1 for b in buffers], np.int64)
     size = np.array([round_up(b.size) for b in buffers], np.int64)
-    offsets, height, _ = place(lower, upper, size, work=SEARCH)
+    offsets, height, _ = place(lower, upper, size, wanted, SEARCH)
     return Allocation(tuple(offsets.tolist()), height, max_live(lower, upper, size))
 
 

@@ -134,7 +134,7 @@ def plan(
     progress: Progress | None = None,
 ) -> list[Schedule]:
     """A schedule for each budget; over the budgets of one call, more bytes never cost more."""
-    planner = _Planner(graph, _LIMITS[effort], progress or (lambda _: None))
+    planner = Planner(graph, effort, progress or (lambda _: None))
     found = {budget: planner.at(budget) for budget in sorted(set(budgets))}
     return [found[budget] for budget in budgets]
 
@@ -149,17 +149,19 @@ class _Known:
 
 
 @dataclass
-class _Planner:
-    """One graph; budgets come in rising order and share what was found."""
+class Planner:
+    """One graph; its budgets share what was found."""
 
     graph: MemoryGraph
-    limits: _Limits
+    effort: Effort
     progress: Progress
+    seeds: Sequence[Sequence[int]] = ()  # sequences of runs that are known beforehand
     known: list[_Known] = field(default_factory=list)
     orders: list[list[int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         # Only tasks that `keep` needs: a schedule may leave out the others.
+        self.limits = _LIMITS[self.effort]
         self.needed = self.graph.needed
         self.native = native(self.graph, self.needed)
         self.base_cost = self.native.cost()
@@ -167,6 +169,9 @@ class _Planner:
         small = len(self.graph.sizes) - len(self.graph.base) <= self.limits.exact_tensors
         self.is_small = small and len(self.graph.sizes) <= 64
         self._find_orders()
+        place = {task: o for o, task in enumerate(self.needed)}
+        for runs in self.seeds:
+            self._remember([place[task] for task in runs if task in place])
 
     def at(self, budget: int) -> Schedule:
         started = time.perf_counter()
@@ -178,6 +183,17 @@ class _Planner:
             bound = self._search(budget)
             best = self._cheapest_known(budget)
         least = self._least_feasible() if best is None else min(k.peak for k in self.known)
+        return self._schedule(budget, best, bound, least, started)
+
+    def smallest(self) -> Schedule:
+        """The schedule of the least peak that is known; `at` looks for one when it finds none."""
+        started = time.perf_counter()
+        best = min(self.known, key=lambda k: (k.peak, k.cost))
+        return self._schedule(best.peak, best, None, best.peak, started)
+
+    def _schedule(
+        self, budget: int, best: _Known | None, bound: float | None, least: int, started: float
+    ) -> Schedule:
         return Schedule(
             budget=budget,
             runs=None if best is None else tuple(self.needed[o] for o in best.runs),

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from megbrain_py.planning.arena import Arranged, Fitted, fit_arena
 from megbrain_py.planning.memplan import MemoryGraph, to_json
 from megbrain_py.planning.offsets import Placement, place_events
-from megbrain_py.planning.recompute import Effort, Progress, Schedule, events, plan
+from megbrain_py.planning.recompute import Effort, Progress, Schedule, events
 from megbrain_py.planning.replay import replay
-
-ROUNDS = 5  # of planning again when offsets need more than the budget
 
 
 def report(graph: MemoryGraph, schedule: Schedule) -> dict[str, Any]:
@@ -41,52 +39,21 @@ def plan_with_arena(
     graph: MemoryGraph, budgets: Sequence[int], effort: Effort, progress: Progress
 ) -> list[dict[str, Any]]:
     """The same with offsets: the arena, and not the live bytes, keeps within each budget."""
-    found: dict[int, dict[str, Any]] = {}
-    best: dict[str, Any] | None = None  # at a smaller budget: fits here too
-    for budget in sorted(set(budgets)):
-        entry = _with_arena(graph, budget, effort, progress)
-        if best is not None and (entry["cost"] is None or entry["cost"] > best["cost"]):
-            bound, seconds = entry["lower_bound"], entry["seconds"]
-            entry = {**best, "budget": budget, "seconds": seconds}
-            entry["lower_bound"] = min(best["cost"], bound or best["lower_bound"])
-            entry["gap"] = best["cost"] / entry["lower_bound"] - 1 if best["cost"] else 0.0
-        found[budget] = entry
-        best = entry if entry["status"] == "ok" else best
-    return [found[budget] for budget in budgets]
+    as_json = to_json(graph)
+
+    def arrange(runs: Sequence[int], budget: int) -> Arranged[Placement]:
+        placed = place_events(as_json, events(graph, runs), budget - graph.base_bytes)
+        return Arranged(placed.height + graph.base_bytes, placed)
+
+    return [_entry(graph, one) for one in fit_arena(graph, budgets, effort, progress, arrange)]
 
 
-def _with_arena(
-    graph: MemoryGraph, budget: int, effort: Effort, progress: Progress
-) -> dict[str, Any]:
-    """Plan, place; where the arena is too high, plan again with less by what was lost."""
-    allowed = budget
-    seconds = 0.0
-    first: Schedule | None = None
-    for attempt in range(ROUNDS):
-        (schedule,) = plan(graph, [allowed], effort, progress)
-        first = first or schedule
-        seconds += schedule.seconds
-        if schedule.runs is None:
-            break
-        progress(f"budget {budget:,}: offsets, round {attempt + 1}")
-        happens = events(graph, schedule.runs)
-        placed = place_events(to_json(graph), happens, budget - graph.base_bytes)
-        arena = placed.height + graph.base_bytes
-        if arena <= budget:
-            # The bound is that of the whole budget: what fragmentation costs is in the gap.
-            bound = first.lower_bound
-            bound = schedule.lower_bound if bound is None else bound
-            entry = report(
-                graph,
-                dataclasses.replace(schedule, budget=budget, lower_bound=bound, seconds=seconds),
-            )
-            return {**entry, "arena": arena, "events": _with_places(graph, happens, placed)}
-        allowed -= max(arena - budget, allowed // 200)
-    assert first is not None
-    refused = dataclasses.replace(
-        first, runs=None, cost=None, peak=None, lower_bound=None, seconds=seconds
-    )
-    return {**report(graph, refused), "arena": None}
+def _entry(graph: MemoryGraph, fitted: Fitted[Placement]) -> dict[str, Any]:
+    entry = report(graph, fitted.schedule)
+    if fitted.arranged is None:
+        return {**entry, "arena": None}
+    happens = _with_places(graph, entry["events"], fitted.arranged.places)
+    return {**entry, "arena": fitted.arranged.arena, "events": happens}
 
 
 def _with_places(

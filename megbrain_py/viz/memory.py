@@ -3,62 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from megbrain_py.plan import Plan, Slot
-from megbrain_py.planning.memory import round_up
+from megbrain_py.plan_memory import MemoryProfile, memory_profile
 from megbrain_py.viz.curves import save_figure
-
-
-@dataclass(frozen=True)
-class MemoryProfile:
-    """Bytes of the scratch arena over the instructions of a plan.
-
-    live int64[instructions]: bytes that hold values at each instruction (values that share memory
-    counted once). workspace: those of them that are workspaces. peak: the first instruction with
-    the most. `at_peak`: the memory blocks live there, largest first, each by its first slot.
-    """
-
-    live: npt.NDArray[np.int64]
-    workspace: npt.NDArray[np.int64]
-    peak: int
-    at_peak: tuple[Slot, ...]
-    arena_bytes: int
-    lower_bound: int
-
-    @property
-    def peak_bytes(self) -> int:
-        """The most bytes that hold values at once."""
-        return int(self.live.max(initial=0))
-
-
-def memory_profile(plan: Plan) -> MemoryProfile:
-    """Count what lives when. Slots that share offset and lifetime are one block (views)."""
-    count = max(len(plan.instructions), 1)
-    live, workspace = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
-    blocks: dict[tuple[int, int, int], Slot] = {}
-    for slot in plan.slots:
-        if slot.arena != "scratch":
-            continue
-        key = (slot.offset, slot.first, slot.last)
-        if key not in blocks or slot.type.nbytes > blocks[key].type.nbytes:
-            blocks[key] = slot
-    for slot in blocks.values():
-        first, last = min(max(slot.first, 0), count - 1), min(max(slot.last, 0), count - 1)
-        size = round_up(slot.type.nbytes)
-        for counted in (live, workspace) if slot.label == "workspace" else (live,):
-            counted[first] += size
-            counted[last + 1] -= size
-    live, workspace = np.cumsum(live)[:count], np.cumsum(workspace)[:count]
-    peak = int(np.argmax(live))
-    there = [s for s in blocks.values() if s.first <= peak <= s.last]
-    there.sort(key=lambda s: -s.type.nbytes)
-    return MemoryProfile(live, workspace, peak, tuple(there), plan.scratch_bytes, plan.lower_bound)
 
 
 def draw_memory(plan: Plan, path: str | Path, title: str = "") -> MemoryProfile:

@@ -1,0 +1,153 @@
+"""Graph -> Plan, one decision after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from megbrain_py.errors import CompileError
+from megbrain_py.graph import Graph
+from megbrain_py.lowering.memory_graph import MemoryProblem, Price
+from megbrain_py.lowering.place import make_plan, place
+from megbrain_py.lowering.program import Program, Query
+from megbrain_py.lowering.runs import each_once
+from megbrain_py.lowering.updates import place_updates
+from megbrain_py.lowering.within import Arrangement, plan_within
+from megbrain_py.plan import BudgetRecord, Plan
+from megbrain_py.plan_memory import memory_profile
+from megbrain_py.planning.arena import Fitted
+from megbrain_py.planning.recompute import Effort, Progress
+from megbrain_py.planning.sizes import parse_size, show_size
+
+MemoryBudget: TypeAlias = "int | float | str"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A budget that nothing was found for. `least`: bytes of the smallest scratch arena found,
+    `plan` with it; None when there is none."""
+
+    budget: int
+    least: int | None
+    plan: Plan | None
+    state_bytes: int
+
+
+def lower(graph: Graph, query: Query, device: str = "cpu") -> Plan:
+    """Decide everything: updates, order, in-place writes, offsets. `query` asks the engine."""
+    return _each_once(_read(graph, query), device)
+
+
+def lower_within(
+    graph: Graph,
+    query: Query,
+    price: Price,
+    budgets: Sequence[MemoryBudget],
+    *,
+    device: str = "cpu",
+    effort: Effort = "default",
+    progress: Progress = lambda _: None,
+) -> list[Plan | Refused]:
+    """A plan for each budget; values are made again where that saves enough memory.
+
+    budgets: bytes of state and scratch memory together, as a number or as text ("3GiB"), or, below
+    1, a share of the scratch memory that the plan of `lower` takes. price: seconds that an
+    instruction takes. Where that plan fits it is the answer.
+    """
+    program = _read(graph, query)
+    steps = list(program.steps)
+    vanilla = _each_once(program, device)
+    order, program.steps = program.steps, steps
+    room = [scratch_of(budget, vanilla) for budget in budgets]
+    tight = sorted({bytes for bytes in room if bytes < vanilla.scratch_bytes})
+    problem, found = plan_within(program, price, tight, effort, progress, order)
+    live = tuple(memory_profile(vanilla).live.tolist())
+    seconds = sum(task.cost for task in problem.graph.tasks)
+
+    def finish(bytes: int, fitted: Fitted[Arrangement] | None) -> Plan | Refused:
+        if fitted is None:
+            record = _record(problem, vanilla, live, bytes, effort, seconds, None)
+            return replace(vanilla, budget=record)
+        if fitted.arranged is None:
+            least = fitted.least and fitted.least.places
+            plan = least and make_plan(program, least.runs, least.placed, device)
+            return Refused(bytes, plan and plan.scratch_bytes, plan, vanilla.state_bytes)
+        record = _record(problem, vanilla, live, bytes, effort, seconds, fitted)
+        made = fitted.arranged.places
+        return replace(make_plan(program, made.runs, made.placed, device), budget=record)
+
+    by_bytes = dict(zip(tight, found, strict=True))
+    return [finish(bytes, by_bytes.get(bytes)) for bytes in room]
+
+
+def _read(graph: Graph, query: Query) -> Program:
+    program = Program(graph)
+    place_updates(program)
+    program.ask_workspaces(query)
+    return program
+
+
+def _each_once(program: Program, device: str) -> Plan:
+    runs = each_once(program)
+    return make_plan(program, runs, place(runs), device)
+
+
+def _record(
+    problem: MemoryProblem,
+    vanilla: Plan,
+    live: tuple[int, ...],
+    budget: int,
+    effort: Effort,
+    seconds: float,
+    fitted: Fitted[Arrangement] | None,
+) -> BudgetRecord:
+    schedule: Any = fitted and fitted.schedule
+    limiting = problem.step(schedule.limiting) if fitted and schedule.limiting >= 0 else None
+    return BudgetRecord(
+        budget,
+        effort,
+        schedule.cost if fitted else seconds,
+        seconds,
+        schedule.lower_bound if fitted else seconds,
+        vanilla.scratch_bytes,
+        live,
+        "nothing" if limiting is None else f"{limiting.kernel} at {limiting.origin}",
+        schedule.seconds if fitted else 0.0,
+    )
+
+
+def scratch_of(budget: MemoryBudget, vanilla: Plan) -> int:
+    """Bytes that the scratch arena may take; CompileError for what is no budget."""
+    if isinstance(budget, str):
+        try:
+            budget = parse_size(budget)
+        except ValueError as error:
+            raise CompileError(f"compile: memory_budget: {error}") from None
+    whole = isinstance(budget, int) and not isinstance(budget, bool)
+    if not whole and not (isinstance(budget, float) and 0 < budget <= 1):
+        raise CompileError(
+            "compile: memory_budget must be bytes, text such as 3GiB or a share between 0 and 1, "
+            f"is {budget!r}"
+        )
+    if isinstance(budget, float):
+        return int(budget * vanilla.scratch_bytes)
+    return budget - vanilla.state_bytes
+
+
+def refusal(refused: Refused) -> str:
+    """Why a budget cannot be kept, and which one can."""
+    state_bytes = refused.state_bytes
+    given = show_size(max(refused.budget + state_bytes, 0))
+    if refused.plan is None or refused.least is None:
+        return f"compile: memory_budget of {given} cannot be kept, and no schedule was found"
+    least = refused.least + state_bytes
+    return "\n".join(
+        [
+            f"compile: memory_budget of {given} is too small, the least that can be kept is "
+            f"{show_size(least)} ({least} bytes)",
+            f"  of it {show_size(state_bytes)} are parameters and constants, "
+            f"{show_size(refused.least)} is scratch memory",
+            *(f"  {line}" for line in refused.plan.memory.at_peak()),
+        ]
+    )

@@ -1,0 +1,123 @@
+"""Each step once: their order, and outputs that take over the memory of dead inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from megbrain_py.graph import Var
+from megbrain_py.lowering.program import Program, Step, Storage
+from megbrain_py.planning.schedule import Problem, Task, peak, schedule
+
+
+@dataclass(frozen=True)
+class Run:
+    """A step at its place in the order, and the memory of each of its inputs and outputs.
+
+    `again`: how often the step ran before.
+    """
+
+    step: Step
+    inputs: tuple[Storage, ...]
+    outputs: tuple[Storage, ...]
+    again: int = 0
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Everything that runs, in order, and in what memory values come in and go out."""
+
+    runs: Sequence[Run]
+    feeds: Mapping[str, tuple[Var, Storage]]
+    fetches: Mapping[str, tuple[Var, Storage]]
+
+
+def each_once(program: Program) -> Runs:
+    """The steps in an order of few live bytes, in place where they may."""
+    program.steps = late_waits(program, [program.steps[t] for t in schedule(_problem(program))])
+    place = _overwrite_dead_inputs(program)
+
+    def places(variables: Sequence[Var]) -> tuple[Storage, ...]:
+        return tuple(place[program.storage[v]] for v in variables)
+
+    return Runs(
+        [Run(step, places(step.inputs), places(step.outputs)) for step in program.steps],
+        {name: (v, *places([v])) for name, v in program.graph.placeholders.items()},
+        {name: (v, *places([v])) for name, v in program.fetched.items()},
+    )
+
+
+def _problem(program: Program) -> Problem:
+    number = {s: b for b, s in enumerate(program.scratch())}
+
+    def numbers(variables: Sequence[Var]) -> tuple[int, ...]:
+        found = (program.storage[v] for v in variables)
+        return tuple(dict.fromkeys(number[s] for s in found if s.state is None))
+
+    index = {step: t for t, step in enumerate(program.steps)}
+    tasks = [
+        Task(numbers(s.inputs), numbers(s.outputs), s.workspace, tuple(index[a] for a in s.after))
+        for s in program.steps
+    ]
+    keep = frozenset(numbers(list(program.fetched.values())))
+    return Problem(tasks, [s.size for s in number], keep)
+
+
+def late_waits(program: Program, order: list[Step]) -> list[Step]:
+    """Each wait right before the first step that needs it, unless that costs memory."""
+    if not any(step.waits_for for step in order):
+        return order
+    program.steps = order
+    problem = _problem(program)
+    place = {step: t for t, step in enumerate(order)}
+    late: list[tuple[float, int]] = []
+    for t, step in enumerate(order):
+        needed = [place[s] for s in program.successors.get(step, ())]
+        late.append((min(needed, default=len(order)) - 0.5 if step.waits_for else t, t))
+    found = [t for _, t in sorted(late)]
+    if peak(problem, found) > peak(problem, range(len(order))):
+        return order
+    return [order[t] for t in found]
+
+
+def _overwrite_dead_inputs(program: Program) -> dict[Storage, Storage]:
+    """For each storage the one whose memory it takes: its own, or that of an input which dies at
+    the step that makes it, where the operator permits."""
+    last: dict[Storage, Step] = {}
+    for step in program.steps:
+        for v in (*step.inputs, *step.outputs):  # a wait counts as the step that it ends
+            last[program.storage[v]] = step.waits_for or step
+    kept = {program.storage[v] for v in program.fetched.values()}
+    place = {storage: storage for storage in program.storage.values()}
+    owns = {storage: [storage] for storage in place}
+    for step in program.steps:
+        inputs = [place[program.storage[v]] for v in step.inputs]
+        placed: set[int] = set()  # outputs that have found a place
+        for o, i in step.permits():
+            old, new = inputs[i], place[program.storage[step.outputs[o]]]
+            taken = {place[program.storage[v]] for v in step.outputs}
+            if o in placed or old in kept or old in taken or last[old] is not step:
+                continue
+            if new.state is None and may_take(step, inputs, o, i, new.size):
+                placed.add(o)
+                for storage in owns.pop(new):
+                    place[storage] = old
+                    owns[old].append(storage)
+                last[old] = last[new]
+                if new in kept:
+                    kept.add(old)
+    return place
+
+
+def may_take(step: Step, inputs: Sequence[Storage], output: int, input: int, size: int) -> bool:
+    """May the output of `size` bytes lie where this input lies? Another input that lies there too
+    must be the same value, and be permitted as well."""
+    old = inputs[input]
+    permits = step.permits()
+    same = [k for k, storage in enumerate(inputs) if storage is old]
+    return (
+        old.state is None
+        and old.size == size
+        and all((output, k) in permits for k in same)
+        and all(step.inputs[k].type == step.inputs[input].type for k in same)
+    )

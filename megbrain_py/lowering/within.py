@@ -1,0 +1,64 @@
+"""A program under a byte budget: what is kept, what is made again, where everything lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from megbrain_py.lowering.memory_graph import (
+    MemoryProblem,
+    Price,
+    can_run,
+    memory_problem,
+    runs_of,
+    without_stale_reads,
+)
+from megbrain_py.lowering.place import Placed, place
+from megbrain_py.lowering.program import Program, Step
+from megbrain_py.lowering.runs import Runs
+from megbrain_py.planning import memory
+from megbrain_py.planning.arena import Arranged, Fitted, fit_arena
+from megbrain_py.planning.memory import Allocation, Buffer
+from megbrain_py.planning.recompute import Effort, Progress, events
+from megbrain_py.planning.replay import replay
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Runs and their places."""
+
+    runs: Runs
+    placed: Placed
+
+
+def plan_within(
+    program: Program,
+    price: Price,
+    budgets: Sequence[int],
+    effort: Effort,
+    progress: Progress,
+    order: Sequence[Step],
+) -> tuple[MemoryProblem, list[Fitted[Arrangement]]]:
+    """For each budget, in bytes of the scratch arena, the cheapest schedule that was found.
+
+    order: of the steps, a good one without recomputation.
+    """
+    problem = memory_problem(program, price)
+
+    def arrange(runs: Sequence[int], budget: int) -> Arranged[Arrangement] | None:
+        repaired = without_stale_reads(problem, runs)
+        if not can_run(problem.graph, repaired):
+            return None  # an update stood before others that need it
+        happens = events(problem.graph, repaired)
+        replay(problem.graph, happens)  # which shares nothing with the planner
+        made = runs_of(problem, happens)
+
+        def allocate(buffers: Sequence[Buffer]) -> Allocation:
+            return memory.allocate(buffers, wanted=budget)
+
+        placed = place(made, allocate)
+        return Arranged(placed.height, Arrangement(made, placed))
+
+    number = {step: t for t, step in enumerate(program.steps, 1)}
+    seed = [0, *(number[step] for step in order)]
+    return problem, fit_arena(problem.graph, budgets, effort, progress, arrange, [seed])
