@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+from dataclasses import replace
 
 from megbrain_py.planning.memplan import MemoryGraph, Task
 
@@ -88,3 +89,37 @@ def _after(
             if len(set(gone)) == len(gone) and peak <= budget:
                 result.append(resident.union(missing).difference(gone))
     return result
+
+
+def with_updates(graph: MemoryGraph) -> MemoryGraph:
+    """A training graph as a compiler makes it: what it kept is read by updates, which run once.
+
+    An input is fed by a task; each forward task has a token of no bytes that an update of its
+    parameter waits for, and a statistic that is updated in the forward pass.
+    """
+    sizes, tasks, keep = list(graph.sizes), [], set()
+
+    def token() -> int:
+        sizes.append(0)
+        return len(sizes) - 1
+
+    label = token()
+    sizes[label] = 5
+    tasks.append(Task("feed", 0.0, (), (label,), once=True))
+    tokens: list[int] = []
+    for task in graph.tasks:
+        first_backward = not tasks[-1].backward and task.backward
+        tokens += [] if task.backward else [token()]
+        own = () if task.backward else (tokens[-1],)
+        reads = (*task.inputs, label) if first_backward else task.inputs
+        tasks.append(replace(task, inputs=reads, outputs=task.outputs + own))
+        if not task.backward and len(task.outputs) > 1:
+            keep.add(token())
+            tasks.append(
+                Task("statistic", task.cost / 9, task.outputs[1:2], (max(keep),), once=True)
+            )
+    for t in sorted(graph.keep):
+        after = tokens[t % len(tokens)]
+        keep.add(token())
+        tasks.append(Task("update", 1.0, (t, after), (max(keep),), backward=True, once=True))
+    return MemoryGraph(f"{graph.name}+", tuple(sizes), graph.base, frozenset(keep), tuple(tasks))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from megbrain_py import _planner  # noqa: TID251
 from megbrain_py.cli.main import main
 from megbrain_py.planning import benchmark_graphs
 from megbrain_py.planning.benchmark_graphs import never_again, random_training
@@ -22,13 +23,14 @@ from megbrain_py.planning.recompute import (
     events,
     lower_bound,
     measure,
+    native,
     plan,
     vanilla_peak,
 )
 from megbrain_py.planning.replay import ReplayError, highest_byte, replay
 from megbrain_py.planning.stages import solve_stages
 from tests.data_files import real
-from tests.memory_graphs import least_cost, random_graph
+from tests.memory_graphs import least_cost, random_graph, with_updates
 
 NEVER = float("inf")
 
@@ -91,6 +93,39 @@ def test_random_trainings_with_such_tasks(seed: int) -> None:
     check(graph, schedules)
     assert schedules[-1].cost == schedules[-1].base_cost
     assert any(s.cost != s.base_cost for s in schedules if s.feasible), "too easy"
+
+
+@pytest.mark.parametrize("slots", [0, 700])
+def test_feeds_updates_and_tokens_do_not_make_plans_worse(slots: int) -> None:
+    """`slots` 700: the chain of blocks alone."""
+    plain = benchmark_graphs.resnet(2 + 9 * 6)
+    graph = with_updates(plain)
+    budgets = [int(share * vanilla_peak(plain)) for share in (0.4, 0.6)]
+    for budget, usual in zip(budgets, plan(plain, budgets), strict=True):
+        assert usual.cost is not None
+        if slots:
+            part = native(graph, graph.needed)
+            order = _planner.order(part, 1)
+            runs = _planner.chain(part, order, budget, slots)
+            seen = replay(graph, events(graph, [graph.needed[o] for o in runs]))
+            assert seen.peak <= budget
+            cost = seen.cost
+        else:
+            (schedule,) = plan(graph, [budget])
+            check(graph, [schedule])
+            assert schedule.cost is not None
+            cost = schedule.cost
+        again = cost / sum(t.cost for t in graph.tasks) - 1
+        assert again < usual.cost / usual.base_cost - 1 + (0.03 if slots else 0.01)
+
+
+def test_the_least_feasible_budget_is_that_of_the_whole_call() -> None:
+    graph = random_training(150, 1)
+    peak = vanilla_peak(graph)
+    low, high = plan(graph, [peak // 20, int(0.35 * peak)], "fast")
+    assert not low.feasible
+    assert high.peak is not None
+    assert low.least_feasible <= high.peak
 
 
 def test_the_replayer_refuses_a_second_run() -> None:

@@ -43,6 +43,7 @@ std::vector<Block> cut_forward(const Graph& graph, const Runs& forward) {
       if (left[t] > 0 && may_cross(graph, t)) crossing.insert(t);
     }
     if (crossing.size() != 1 || at + 1 == forward.size()) continue;
+    if (*crossing.begin() == blocks.back().input) continue;
     blocks.back().output = *crossing.begin();
     blocks.emplace_back();
     blocks.back().input = *crossing.begin();
@@ -55,7 +56,7 @@ void share_backward(const Graph& graph, std::vector<Block>& blocks, const Runs& 
   std::vector<int> home(graph.bytes.size(), -1);  // of tensors made in the forward pass
   for (int b = 0; b < int(blocks.size()); ++b) {
     for (int o : blocks[b].forward) {
-      for (int t : graph.tasks[o].outputs) home[t] = b;
+      for (int t : graph.tasks[o].outputs) home[t] = may_cross(graph, t) ? b : -1;
     }
   }
   for (int b = 0; b < int(blocks.size()); ++b) {
@@ -89,7 +90,7 @@ void find_reads(const Graph& graph, Block& block) {
   std::set<int> reads;
   for (int o : block.backward) {
     for (int t : graph.tasks[o].inputs) {
-      if (inside.count(t) != 0) reads.insert(t);
+      if (inside.count(t) != 0 && graph.bytes[t] > 0) reads.insert(t);
     }
   }
   block.reads.assign(reads.begin(), reads.end());
@@ -190,7 +191,8 @@ Runs tasks_to_make(const Graph& graph, const Block& block, const Tensors& wanted
     }
     tasks.push_back(*o);
     for (int t : task.inputs) {
-      if (t != block.input && !contains(at_hand, t)) missing.insert(t);
+      if (t == block.input || graph.bytes[t] == 0 || contains(at_hand, t)) continue;
+      missing.insert(t);
     }
   }
   std::reverse(tasks.begin(), tasks.end());

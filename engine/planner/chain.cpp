@@ -47,10 +47,20 @@ class Writer {
     for (int out : task.outputs) have_[out] = 1;
   }
 
+  // What must be there at the end, such as a token of an update, though no later block reads it.
+  void make_kept(const Block& block) {
+    for (int o : block.forward) {
+      for (int t : graph_.tasks[o].outputs) {
+        if (graph_.keep[t] && !ran_[o]) make(t);
+      }
+    }
+  }
+
   void forget(const Block& block) {
     for (int o : block.forward) {
       for (int t : graph_.tasks[o].outputs) {
-        if (t != block.output && !graph_.tasks[o].once) have_[t] = 0;
+        const bool stays = graph_.tasks[o].once || graph_.bytes[t] == 0;
+        if (t != block.output && !stays) have_[t] = 0;
       }
     }
   }
@@ -66,6 +76,7 @@ class Writer {
         stay.push_back(t);
       }
     }
+    make_kept(block);
     forget(block);
     for (int t : stay) have_[t] = 1;
   }

@@ -40,6 +40,65 @@ Runs least_growth(const Graph& graph) {
   return order;
 }
 
+// Program order, but a task that frees more than it makes runs as soon as it can: updates follow
+// their gradients.
+class Early {
+ public:
+  explicit Early(const Graph& graph)
+      : graph_(graph),
+        missing_(graph.tasks.size(), 0),
+        readers_(graph.bytes.size(), 0),
+        done_(graph.tasks.size(), 0) {
+    for (int o = 0; o < graph.task_count(); ++o) {
+      missing_[o] = int(graph.tasks[o].inputs.size());
+      for (int t : graph.tasks[o].inputs) ++readers_[t];
+    }
+  }
+
+  Runs order() {
+    for (int o = 0; o < graph_.task_count(); ++o) {
+      for (waiting_.assign(1, o); !waiting_.empty();) {
+        const int next = waiting_.back();
+        waiting_.pop_back();
+        if (!done_[next] && (next == o || (missing_[next] == 0 && growth(next) < 0))) run(next);
+      }
+    }
+    return std::move(order_);
+  }
+
+ private:
+  Bytes growth(int o) const {
+    Bytes sum = graph_.tasks[o].output_bytes;
+    for (int t : graph_.tasks[o].inputs) {
+      if (readers_[t] == 1 && !graph_.keep[t]) sum -= graph_.bytes[t];
+    }
+    return sum;
+  }
+
+  void run(int o) {
+    done_[o] = 1;
+    order_.push_back(o);
+    const Task& task = graph_.tasks[o];
+    for (int t : task.outputs) {
+      for (int user : graph_.users[t]) --missing_[user];
+    }
+    for (int t : task.inputs) --readers_[t];
+    for (int t : task.outputs) look_at_users(t);
+    for (int t : task.inputs) {
+      if (readers_[t] == 1) look_at_users(t);
+    }
+  }
+
+  void look_at_users(int t) {
+    waiting_.insert(waiting_.end(), graph_.users[t].begin(), graph_.users[t].end());
+  }
+
+  const Graph& graph_;
+  std::vector<int> missing_, readers_, waiting_;
+  std::vector<char> done_;
+  Runs order_;
+};
+
 // Every task directly before the first one that reads it, as far as its inputs allow: from the
 // ends of the graph back, the task whose leaving frees the most.
 Runs late(const Graph& graph) {
@@ -146,6 +205,8 @@ Runs order_by(const Graph& graph, OrderRule rule) {
       return depth_first(graph);
     case OrderRule::kLate:
       return late(graph);
+    case OrderRule::kEarly:
+      return Early(graph).order();
     case OrderRule::kProgram:
       break;
   }

@@ -5,7 +5,7 @@
 
 namespace mb::planner {
 
-enum class OrderRule { kProgram, kLeastGrowth, kDepthFirst, kLate };
+enum class OrderRule { kProgram, kEarly, kLeastGrowth, kDepthFirst, kLate };
 
 // An order by a greedy rule.
 Runs order_by(const Graph& graph, OrderRule rule);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from megbrain_py import _planner
@@ -34,7 +34,7 @@ class _Limits:
 
 _LIMITS: dict[Effort, _Limits] = {
     "fast": _Limits(20_000, 20, 1_000_000, 50, 6, 5, 100, 0),
-    "default": _Limits(300_000, 26, 30_000_000, 300, 16, 8, 700, 0),
+    "default": _Limits(300_000, 26, 60_000_000, 300, 16, 8, 700, 0),
     "optimal": _Limits(5_000_000, 64, 1_500_000_000, 5_000, 240, 40, 1_000, 60),
 }
 
@@ -136,6 +136,10 @@ def plan(
     """A schedule for each budget; over the budgets of one call, more bytes never cost more."""
     planner = Planner(graph, effort, progress or (lambda _: None))
     found = {budget: planner.at(budget) for budget in sorted(set(budgets))}
+    least = min((k.peak for k in planner.known), default=0)
+    for budget, schedule in found.items():  # the later ones may need less than was known then
+        if not schedule.feasible and schedule.least_feasible > least:
+            found[budget] = replace(schedule, least_feasible=least)
     return [found[budget] for budget in budgets]
 
 
@@ -217,14 +221,19 @@ class Planner:
 
     def _find_orders(self) -> None:
         """Every order that was found is a schedule without recomputation."""
-        orders = [_planner.order(self.native, rule) for rule in range(4)]
+        orders = [_planner.order(self.native, rule) for rule in range(5)]
         tries = self.limits.order_tries * 1_000 // max(1_000, len(self.needed))
         orders = [_planner.lower_peak(self.native, o, self.floor, tries) for o in orders]
         for order in orders:
             self._remember(order)
-        program, *others = orders
-        others.sort(key=lambda order: _planner.peak(self.native, order))
-        self.orders = [program] + [order for order in others[:2] if order != program]
+        program, early, *others = orders
+
+        def peak(order: list[int]) -> int:
+            return _planner.peak(self.native, order)
+
+        first = min(program, early, key=peak)
+        others.sort(key=peak)
+        self.orders = [first] + [order for order in others[:2] if order != first]
 
     def _search(self, budget: int) -> float | None:
         """Adds schedules to `known`; returns a bound on the cost of any, None: there is none."""
