@@ -161,8 +161,8 @@ BAD: dict[str, tuple[Callable[[], Plan], str]] = {
     "an output that does not exist": (
         lambda: replace(PLAN, fetches={"y": 50}), "output y: slot 50 of 12"),
     "a block that does not exist": (
-        lambda: as_state(source(CONV, 1), 7), "slot s1: state block 7 of 2"),
-    "a block of another size": (lambda: as_state(source(CONV, 1), 1), "s1: .*is bound to constant"),
+        lambda: as_state(source(CONV, 1), 7), "slot s2: state block 7 of 2"),
+    "a block of another size": (lambda: as_state(source(CONV, 1), 1), "s2: .*is bound to constant"),
     "attributes of another call": (
         lambda: step(CONV, attrs={**PLAN.instructions[CONV].attrs, "groups": 3}),
         "conv2d at .*: kernel and attributes .* are not"),
