@@ -9,9 +9,10 @@ from typing import TypeAlias
 from megbrain_py.dtypes import DType, TensorType
 from megbrain_py.graph import Constant, Graph, Node, Placeholder, Var
 from megbrain_py.parameter import Parameter, aligned_copy
-from megbrain_py.plan import Instruction, Plan, Slot, StateBlock
+from megbrain_py.plan import WAIT, Instruction, Plan, Slot, StateBlock
 from megbrain_py.planning.memory import Buffer, allocate
-from megbrain_py.planning.schedule import Problem, Task, lifetimes, schedule
+from megbrain_py.planning.schedule import Problem, Task, lifetimes, peak, schedule
+from megbrain_py.planning.waits import delay
 
 Query: TypeAlias = Callable[[Instruction, Sequence[TensorType], Sequence[TensorType]], int]
 
@@ -35,6 +36,7 @@ class Step:
     origin: str
     after: list[Step] = field(default_factory=list)  # must run first: makers of inputs, and others
     workspace: int = 0
+    waits_for: Step | None = None  # of a wait, which reads what that step reads and writes
 
 
 class _Lowering:
@@ -71,7 +73,9 @@ class _Lowering:
                 self.storage[v] = Storage(v.type.nbytes)
             if not isinstance(node.op, Placeholder):
                 kernel = node.op.kernel_for(*types)
-                self._add_step(kernel, node.inputs, node.outputs, node, node.origin)
+                step = self._add_step(kernel, node.inputs, node.outputs, node, node.origin)
+                if node.op.asynchronous:
+                    self._add_wait(step)
 
     def _add_view(self, view: Var, of: Var) -> None:
         self.storage[view] = self.storage[of]
@@ -93,6 +97,12 @@ class _Lowering:
         for storage in dict.fromkeys(self.storage[v] for v in outputs):
             self.writers.setdefault(storage, []).append(step)
         return step
+
+    def _add_wait(self, started: Step) -> None:
+        """Until then nobody reads what the step makes, or writes what it reads."""
+        wait = self._add_step(WAIT, (*started.inputs, *started.outputs), (), None, started.origin)
+        wait.waits_for = started
+        self.maker.update((v, wait) for v in started.outputs)
 
     def _run_after(self, step: Step, others: Sequence[Step]) -> None:
         step.after.extend(others)
@@ -196,7 +206,10 @@ class _Lowering:
     def order_steps(self) -> None:
         """Choose the order of the steps."""
         _, problem = self._problem()
-        self.steps = [self.steps[t] for t in schedule(problem)]
+        order = schedule(problem)
+        waits = {t for t, step in enumerate(self.steps) if step.waits_for is not None}
+        order = delay(problem, order, waits, peak(problem, order))
+        self.steps = [self.steps[t] for t in order]
 
     def _scratch(self) -> list[Storage]:
         return list(dict.fromkeys(s for s in self.storage.values() if s.state is None))
@@ -223,7 +236,8 @@ class _Lowering:
         last: dict[Storage, Step] = {}
         for step in self.steps:
             for v in (*step.inputs, *step.outputs):
-                last[self.storage[v]] = step
+                if step.waits_for is None or last[self.storage[v]] is not step.waits_for:
+                    last[self.storage[v]] = step
         kept = {self.storage[v] for v in self.fetched.values()}
         sharing: dict[Storage, list[Var]] = {}
         for v, storage in self.storage.items():
@@ -258,10 +272,14 @@ class _Lowering:
         """Slots with offsets, and the instructions."""
         buffers, problem = self._problem()
         lives = lifetimes(problem, range(len(self.steps)))
-        workspaces = [(t, s.workspace) for t, s in enumerate(self.steps) if s.workspace]
+        index = {step: t for t, step in enumerate(self.steps)}
+        waits = {index[s.waits_for]: t for s, t in index.items() if s.waits_for is not None}
+        workspaces = [
+            (size, t, waits.get(t, t)) for t, s in enumerate(self.steps) if (size := s.workspace)
+        ]
         allocation = allocate(
             [Buffer(s.size, *life) for s, life in zip(buffers, lives, strict=True)]
-            + [Buffer(size, t, t) for t, size in workspaces]
+            + [Buffer(*workspace) for workspace in workspaces]
         )
         place = {s: (allocation.offsets[b], lives[b]) for b, s in enumerate(buffers)}
         slots: list[Slot] = []
@@ -275,10 +293,17 @@ class _Lowering:
                 offset, (first, last) = place[storage]
                 slots.append(Slot(v.type, "scratch", offset, first, last, str(v.node.op.name)))
         instructions = []
-        workspace_offsets = dict(
-            zip([t for t, _ in workspaces], allocation.offsets[len(buffers) :], strict=True)
-        )
+        workspace_slots = {
+            t: _workspace_slot(size, offset, t, last)
+            for (size, t, last), offset in zip(
+                workspaces, allocation.offsets[len(buffers) :], strict=True
+            )
+        }
         for t, step in enumerate(self.steps):
+            if step.waits_for is not None:
+                started = index[step.waits_for]
+                instructions.append(Instruction(WAIT, (), (), {}, step.origin, waits_for=started))
+                continue
             instruction = Instruction(
                 step.kernel,
                 tuple(slot_of[v] for v in step.inputs),
@@ -289,7 +314,7 @@ class _Lowering:
             )
             if step.workspace:
                 instruction = replace(instruction, workspace=len(slots))
-                slots.append(_workspace_slot(step.workspace, workspace_offsets[t], t))
+                slots.append(workspace_slots[t])
             instructions.append(instruction)
         placeholders = self.graph.placeholders.items()
         return Plan(
@@ -303,9 +328,9 @@ class _Lowering:
         )
 
 
-def _workspace_slot(size: int, offset: int, position: int) -> Slot:
+def _workspace_slot(size: int, offset: int, first: int, last: int) -> Slot:
     type = TensorType((size,), DType.uint8)
-    return Slot(type, "scratch", offset, position, position, "workspace")
+    return Slot(type, "scratch", offset, first, last, "workspace")
 
 
 def lower(graph: Graph, query: Query, device: str = "cpu") -> Plan:
