@@ -33,6 +33,8 @@ def estimate(
     Measured here when its like is first asked for, or by MB_COSTS=roofline computed, the same on
     every machine (docs/environment.md).
     """
+    if instruction.waits_for is not None:
+        return _LAUNCH  # its starter's cost is that of the whole work
     op = instruction.op
     repeatable = op is None or (op.pure and not op.collective)  # a run more must not be noticed
     if debug.costs() == "roofline" or not repeatable:

@@ -12,10 +12,14 @@ from megbrain_py.dtypes import Array
 
 @dataclass(frozen=True)
 class CopyLater(mb.Operator, kernel="copy_later"):
-    """x, copied after some seconds. fails: "", or when an error is thrown: "start", "work"."""
+    """x, copied after some seconds. fails: "", or when an error is thrown: "start", "work".
+
+    staged: the copy goes through a workspace.
+    """
 
     seconds: float = 0.0
     fails: str = ""
+    staged: bool = False
     asynchronous: ClassVar[bool] = True
 
     def infer(self, x: mb.TensorType) -> mb.TensorType:
@@ -33,7 +37,7 @@ class CopyLater(mb.Operator, kernel="copy_later"):
         return x
 
 
-def copy_later(x: mb.Var, seconds: float = 0.0, fails: str = "") -> mb.Var:
+def copy_later(x: mb.Var, seconds: float = 0.0, fails: str = "", *, staged: bool = False) -> mb.Var:
     """x; the copy is made `seconds` after its instruction."""
-    result: mb.Var = CopyLater(seconds, fails)(x)
+    result: mb.Var = CopyLater(seconds, fails, staged)(x)
     return result

@@ -83,7 +83,7 @@ class MachineCode:
         return {place: target for place, kind, target in rows if kind == _RELATIVE}
 
     def _read_table(self) -> dict[tuple[str, str], int]:
-        """mb::Registration: a name, the device, the level, the function `bind`."""
+        """mb::Registration: a name, the device, the level, `bind` or else `bind_asynchronous`."""
         address, _, size = self._sections["mb_kernels"]
         kernels = {}
         for entry in range(address, address + size, 8):
@@ -91,7 +91,8 @@ class MachineCode:
             text = self._offset(self._pointers[row])
             name = self._data[text : self._data.index(b"\0", text)].decode()
             isa = self._data[self._offset(row) + 9]
-            kernels[name, _ISA[isa]] = self._pointers[row + 16]
+            bind = self._pointers.get(row + 16) or self._pointers[row + 24]
+            kernels[name, _ISA[isa]] = bind
         return kernels
 
     def _offset(self, address: int) -> int:

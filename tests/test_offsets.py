@@ -207,6 +207,23 @@ def test_a_chain_of_takes_is_one_rectangle() -> None:
     assert found.owners == (((0, 1), (1, 2)), (), ((2, 3),), ((4, 4),))
 
 
+def test_of_several_permits_for_an_output_the_first_counts() -> None:
+    """As for the planner and the replayer: an event names the output only."""
+    graph = {
+        "tensor_bytes": [8, 8, 8],
+        "base": [],
+        "ops": [
+            {"inp": [], "out": [0]},
+            {"inp": [], "out": [1]},
+            {"inp": [0, 1], "out": [2], "inplace": [[2, 0], [2, 1]]},
+        ],
+    }
+    events = [["run", 0, []], ["run", 1, []], ["run", 2, [2]], ["free", 1]]
+    placed = place_events(graph, events)
+    assert placed.height == 16
+    assert placed.offsets[2, 2] == placed.offsets[0, 0]
+
+
 def test_a_schedule_is_placed_within_its_live_bytes() -> None:
     placed = place_events(GRAPH, EVENTS)
     assert placed.height == placed.lower_bound == 10

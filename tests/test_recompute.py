@@ -17,9 +17,9 @@ from megbrain_py.planning import benchmark_graphs
 from megbrain_py.planning.benchmark_graphs import never_again, random_training
 from megbrain_py.planning.memplan import MemoryGraph, Task, from_json, read, to_json
 from megbrain_py.planning.recompute import (
-    _LIMITS,
+    LIMITS,
     Schedule,
-    _Planner,
+    Planner,
     events,
     lower_bound,
     measure,
@@ -73,8 +73,8 @@ def test_tasks_that_run_once_are_never_run_again(seed: int) -> None:
     schedules = plan(graph, budgets)
     assert [s.cost for s in schedules] == least
     check(graph, schedules)
-    limits = dataclasses.replace(_LIMITS["default"], exact_tensors=0, work=300_000)
-    heuristic = _Planner(graph, limits, lambda _: None)
+    limits = dataclasses.replace(LIMITS["default"], exact_tensors=0, work=300_000)
+    heuristic = Planner(graph, limits, lambda _: None)
     check(graph, [heuristic.at(b) for b in budgets])
     for budget, cost in zip(budgets, least, strict=True):
         found, bound = heuristic.at(budget), lower_bound(graph, budget, "optimal")

@@ -24,6 +24,7 @@ class Placed:
     lives: Mapping[Storage, Life]
     offsets: Mapping[Storage, int]
     workspaces: Mapping[int, int]
+    ends: Mapping[int, int]  # of asynchronous runs: their wait
     height: int
     lower_bound: int
 
@@ -38,9 +39,10 @@ def place(runs: Runs, allocate: Allocate = allocate) -> Placed:
         begin, end = blocks.get(block, (first, last))
         blocks[block] = min(begin, first), max(end, last)
     workspaces = {t: run.step.workspace for t, run in enumerate(runs.runs) if run.step.workspace}
+    ends = _ends(runs.runs)
     found = allocate(
         [Buffer(s.size, *life) for s, life in blocks.items()]
-        + [Buffer(size, t, t) for t, size in workspaces.items()]
+        + [Buffer(size, t, ends.get(t, t)) for t, size in workspaces.items()]
     )
     base = dict(zip(blocks, found.offsets, strict=False))
     wholes = {s: part_of.get(s, (s, 0)) for s in lives}
@@ -48,9 +50,17 @@ def place(runs: Runs, allocate: Allocate = allocate) -> Placed:
         lives,
         {s: base[block] + shift for s, (block, shift) in wholes.items()},
         dict(zip(workspaces, found.offsets[len(blocks) :], strict=True)),
+        ends,
         found.height,
         found.lower_bound,
     )
+
+
+def _ends(runs: Sequence[Run]) -> dict[int, int]:
+    """Where an asynchronous run that started at a position is waited for."""
+    started = {run.step: t for t, run in enumerate(runs) if run.step.asynchronous}
+    waits = [(run.step.waits_for, t) for t, run in enumerate(runs)]
+    return {started[step]: t for step, t in waits if step is not None}
 
 
 def _lives(runs: Runs) -> dict[Storage, Life]:
@@ -106,7 +116,8 @@ class _Slots:
 
     def workspace(self, size: int, t: int) -> int:
         type = TensorType((size,), DType.uint8)
-        return self._add(Slot(type, "scratch", self.placed.workspaces[t], t, t, "workspace"))
+        last = self.placed.ends.get(t, t)
+        return self._add(Slot(type, "scratch", self.placed.workspaces[t], t, last, "workspace"))
 
     def _add(self, slot: Slot) -> int:
         self.slots.append(slot)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from megbrain_py.graph import Var
 from megbrain_py.lowering.program import Program, Step, Storage
 from megbrain_py.planning.schedule import Problem, Task, peak, schedule
+from megbrain_py.planning.waits import delay
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Runs:
 
 def each_once(program: Program) -> Runs:
     """The steps in an order of few live bytes, in place where they may."""
-    program.steps = late_waits(program, [program.steps[t] for t in schedule(_problem(program))])
+    program.steps = _order(program)
     place = _overwrite_dead_inputs(program)
 
     def places(variables: Sequence[Var]) -> tuple[Storage, ...]:
@@ -63,21 +64,12 @@ def _problem(program: Program) -> Problem:
     return Problem(tasks, [s.size for s in number], keep)
 
 
-def late_waits(program: Program, order: list[Step]) -> list[Step]:
-    """Each wait right before the first step that needs it, unless that costs memory."""
-    if not any(step.waits_for for step in order):
-        return order
-    program.steps = order
+def _order(program: Program) -> list[Step]:
+    """Of few live bytes; waits as late as that allows."""
     problem = _problem(program)
-    place = {step: t for t, step in enumerate(order)}
-    late: list[tuple[float, int]] = []
-    for t, step in enumerate(order):
-        needed = [place[s] for s in program.successors.get(step, ())]
-        late.append((min(needed, default=len(order)) - 0.5 if step.waits_for else t, t))
-    found = [t for _, t in sorted(late)]
-    if peak(problem, found) > peak(problem, range(len(order))):
-        return order
-    return [order[t] for t in found]
+    order = schedule(problem)
+    waits = {t for t, step in enumerate(program.steps) if step.waits_for is not None}
+    return [program.steps[t] for t in delay(problem, order, waits, peak(problem, order))]
 
 
 def _overwrite_dead_inputs(program: Program) -> dict[Storage, Storage]:

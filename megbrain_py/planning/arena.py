@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from megbrain_py.planning.memplan import MemoryGraph
-from megbrain_py.planning.recompute import Effort, Planner, Progress, Schedule
+from megbrain_py.planning.recompute import LIMITS, Effort, Planner, Progress, Schedule
 
 ROUNDS = 5  # of planning again when offsets need more than the budget
 
@@ -52,7 +52,7 @@ def fit_arena(
     arrange(runs, budget): offsets for a sequence of runs, if possible within the budget; None when
     the runs cannot be used. Over the budgets of one call more bytes never cost more.
     """
-    planner = Planner(graph, effort, progress, seeds)
+    planner = Planner(graph, LIMITS[effort], progress, seeds)
     found: dict[int, Fitted[T]] = {}
     best: Fitted[T] | None = None  # at a smaller budget: fits here too
     for budget in sorted(set(budgets)):

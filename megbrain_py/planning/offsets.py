@@ -104,7 +104,8 @@ def rectangles(graph: Mapping[str, Any], events: Sequence[Sequence[Any]]) -> Rec
             continue
         op = graph["ops"][number]
         taken = set(rest[0]) if rest else set()
-        source = {o: i for o, i in op.get("inplace", ()) if o in taken}
+        # Of several permits for one output the first counts: an event names the output only.
+        source = {o: i for o, i in reversed(op.get("inplace", ())) if o in taken}
         for tensor in op["out"]:
             if tensor in holder:
                 continue

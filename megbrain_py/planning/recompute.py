@@ -19,7 +19,7 @@ QUICK_SLOTS, QUICK_WORK = 200, 1_000_000  # for the search of the least feasible
 
 
 @dataclass(frozen=True)
-class _Limits:
+class Limits:
     """How much is tried, in steps of the search and not in seconds, so that results repeat."""
 
     exact_states: int  # of the search over resident sets
@@ -32,10 +32,10 @@ class _Limits:
     solver_seconds: float  # of the integer programme, where its package is installed
 
 
-_LIMITS: dict[Effort, _Limits] = {
-    "fast": _Limits(20_000, 20, 1_000_000, 50, 6, 5, 100, 0),
-    "default": _Limits(300_000, 26, 60_000_000, 300, 16, 8, 700, 0),
-    "optimal": _Limits(5_000_000, 64, 1_500_000_000, 5_000, 240, 40, 1_000, 60),
+LIMITS: dict[Effort, Limits] = {
+    "fast": Limits(20_000, 20, 1_000_000, 50, 6, 5, 100, 0),
+    "default": Limits(300_000, 26, 60_000_000, 300, 16, 8, 700, 0),
+    "optimal": Limits(5_000_000, 64, 1_500_000_000, 5_000, 240, 40, 1_000, 60),
 }
 
 
@@ -120,7 +120,7 @@ def events(graph: MemoryGraph, runs: Sequence[int]) -> list[list[Any]]:
 
 def lower_bound(graph: MemoryGraph, budget: int, effort: Effort = "default") -> float | None:
     """No schedule within `budget` costs less; None: none fits. Holds for every order."""
-    planner, limits = native(graph, graph.needed), _LIMITS[effort]
+    planner, limits = native(graph, graph.needed), LIMITS[effort]
     if budget < _planner.least_peak_bound(planner)[0]:
         return None
     cost, feasible, _ = _planner.slice_bound(planner, budget, limits.slices, limits.prices)
@@ -134,7 +134,7 @@ def plan(
     progress: Progress | None = None,
 ) -> list[Schedule]:
     """A schedule for each budget; over the budgets of one call, more bytes never cost more."""
-    planner = Planner(graph, effort, progress or (lambda _: None))
+    planner = Planner(graph, LIMITS[effort], progress or (lambda _: None))
     found = {budget: planner.at(budget) for budget in sorted(set(budgets))}
     least = min((k.peak for k in planner.known), default=0)
     for budget, schedule in found.items():  # the later ones may need less than was known then
@@ -157,7 +157,7 @@ class Planner:
     """One graph; its budgets share what was found."""
 
     graph: MemoryGraph
-    effort: Effort
+    limits: Limits
     progress: Progress
     seeds: Sequence[Sequence[int]] = ()  # sequences of runs that are known beforehand
     known: list[_Known] = field(default_factory=list)
@@ -165,7 +165,6 @@ class Planner:
 
     def __post_init__(self) -> None:
         # Only tasks that `keep` needs: a schedule may leave out the others.
-        self.limits = _LIMITS[self.effort]
         self.needed = self.graph.needed
         self.native = native(self.graph, self.needed)
         self.base_cost = self.native.cost()
