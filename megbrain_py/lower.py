@@ -53,6 +53,7 @@ class _Lowering:
         self.sharing: dict[Storage, list[Var]] = {}
         self.successors: dict[Step, list[Step]] = {}
         self.fetched: dict[str, Var] = dict(graph.outputs)
+        self.last_collective: Step | None = None
 
     # --- values and steps ---
 
@@ -71,7 +72,11 @@ class _Lowering:
                 self.storage[v] = Storage(v.type.nbytes)
             if not isinstance(node.op, Placeholder):
                 kernel = node.op.kernel_for(*types)
-                self._add_step(kernel, node.inputs, node.outputs, node, node.origin)
+                step = self._add_step(kernel, node.inputs, node.outputs, node, node.origin)
+                if node.op.collective:  # in the graph's order, which is the same on all ranks
+                    if self.last_collective is not None:
+                        self._run_after(step, [self.last_collective])
+                    self.last_collective = step
 
     def _add_view(self, view: Var, of: Var) -> None:
         self.storage[view] = self.storage[of]

@@ -1,0 +1,169 @@
+// Collectives: the only kernels that talk to other ranks.
+#include <cstring>
+#include <vector>
+
+#include "mb/communicator.h"
+#include "mb/kernel.h"
+
+namespace mb::MB_ISA {
+namespace {
+
+// The ranks that the attribute `colors` joins with this one.
+Communicator& group_of(const Call& call) {
+  const std::vector<std::int64_t>& colors = call.attrs.integers("colors");
+  if (call.world != nullptr) return call.world->group(colors);
+  require(colors.size() == 1, "the group is one of ", colors.size(),
+          " ranks, this program has one");
+  static const std::unique_ptr<Communicator> alone = make_alone();
+  return *alone;
+}
+
+struct Range {
+  char* in;
+  char* out;
+  std::int64_t count;
+};
+
+#ifdef MB_GUARD_SLOTS
+constexpr std::ptrdiff_t kGap = 0;  // what lies between slots is out of bounds
+#else
+constexpr std::ptrdiff_t kGap = 63;  // slots begin at cache lines; nobody owns what is between
+#endif
+
+// Inputs and outputs as few ranges: those that lie in one piece, in their order, become one.
+std::vector<Range> ranges_of(const Call& call) {
+  std::vector<Range> ranges;
+  for (std::size_t i = 0; i < call.inputs.size(); ++i) {
+    const Tensor& x = call.in(i);
+    char* const in = static_cast<char*>(x.pointer);
+    char* const out = static_cast<char*>(call.out(i).pointer);
+    const auto item = std::ptrdiff_t(size_of(x.dtype));
+    if (x.count() == 0) continue;
+    if (!ranges.empty()) {
+      Range& last = ranges.back();
+      const std::ptrdiff_t gap = in - (last.in + last.count * item);
+      const bool same = out - in == last.out - last.in;
+      if (gap >= 0 && gap <= kGap && gap % item == 0 && same) {
+        last.count += gap / item + x.count();
+        continue;
+      }
+    }
+    ranges.push_back({in, out, x.count()});
+  }
+  return ranges;
+}
+
+Launch bind_all_reduce(const Call& call) {
+  Communicator& group = group_of(call);
+  const Reduction reduction = reduction_from_name(call.attrs.text("reduction"));
+  const DType dtype = call.in(0).dtype;
+  return [&group, reduction, dtype, ranges = ranges_of(call)](Stream&) {
+    for (const Range& r : ranges) group.all_reduce(r.in, r.out, r.count, dtype, reduction);
+  };
+}
+
+Launch bind_all_gather(const Call& call) {
+  Communicator& group = group_of(call);
+  const Tensor x = call.in(0), y = call.out();
+  return [&group, x, y](Stream&) { group.all_gather(x.pointer, y.pointer, x.count(), x.dtype); };
+}
+
+Launch bind_reduce_scatter(const Call& call) {
+  Communicator& group = group_of(call);
+  const Tensor x = call.in(0), y = call.out();
+  return [&group, x, y](Stream&) {
+    group.reduce_scatter(x.pointer, y.pointer, y.count(), x.dtype, Reduction::kSum);
+  };
+}
+
+Launch bind_broadcast(const Call& call) {
+  Communicator& group = group_of(call);
+  const Tensor x = call.in(0), y = call.out();
+  const int root = int(call.attrs.integer("root"));
+  return [&group, x, y, root](Stream&) {
+    group.broadcast(x.pointer, y.pointer, x.count(), x.dtype, root);
+  };
+}
+
+// The sum on the root, zeros elsewhere.
+Launch bind_reduce_to_root(const Call& call) {
+  Communicator& group = group_of(call);
+  const Tensor x = call.in(0), y = call.out();
+  const int root = int(call.attrs.integer("root"));
+  return [&group, x, y, root](Stream&) {
+    group.all_reduce(x.pointer, y.pointer, x.count(), x.dtype, Reduction::kSum);
+    if (group.rank() != root) std::memset(y.pointer, 0, y.bytes());
+  };
+}
+
+// What one rank gives and what all give, in doubles: count, means, sums of squared deviations.
+std::size_t packet(const Call& call) { return 1 + 2 * std::size_t(call.in(1).count()); }
+
+std::size_t workspace_merge(const Call& call) {
+  const std::size_t ranks = call.attrs.integers("colors").size();
+  return (1 + ranks) * packet(call) * sizeof(double);
+}
+
+// Merges the ranks' moments in their order (Chan's formula), in double.
+void merge(std::span<const double> packets, std::size_t channels, double* count, double* mean,
+           double* m2) {
+  const std::size_t each = 1 + 2 * channels;
+  *count = 0;
+  std::fill_n(mean, channels, 0.0);
+  std::fill_n(m2, channels, 0.0);
+  for (std::size_t at = 0; at < packets.size(); at += each) {
+    const double* p = &packets[at];
+    const double more = p[0];
+    if (more == 0) continue;
+    const double share = more / (*count + more), weight = *count * share;
+    const double* their_mean = p + 1;
+    const double* their_m2 = their_mean + channels;
+    for (std::size_t c = 0; c < channels; ++c) {
+      const double delta = their_mean[c] - mean[c];
+      mean[c] += delta * share;
+      m2[c] += their_m2[c] + delta * delta * weight;
+    }
+    *count += more;
+  }
+}
+
+template <typename T>
+Launch merge_moments(const Call& call) {
+  Communicator& group = group_of(call);
+  const std::size_t channels = std::size_t(call.in(1).count());
+  const T* const count = call.in(0).data<T>();
+  const T* const mean = call.in(1).data<T>();
+  const T* const m2 = call.in(2).data<T>();
+  T* const all_count = call.out(0).data<T>();
+  T* const all_mean = call.out(1).data<T>();
+  T* const all_m2 = call.out(2).data<T>();
+  double* const own = static_cast<double*>(call.workspace.pointer);
+  return [=, &group](Stream&) {
+    const std::size_t each = 1 + 2 * channels;
+    double* const all = own + each;
+    own[0] = double(*count);
+    std::copy_n(mean, channels, own + 1);
+    std::copy_n(m2, channels, own + 1 + channels);
+    group.all_gather(own, all, std::int64_t(each), DType::kFloat64);
+    merge({all, each * std::size_t(group.size())}, channels, own, own + 1, own + 1 + channels);
+    *all_count = T(own[0]);
+    std::transform(own + 1, own + 1 + channels, all_mean, [](double v) { return T(v); });
+    std::transform(own + 1 + channels, own + each, all_m2, [](double v) { return T(v); });
+  };
+}
+
+Launch bind_merge_moments(const Call& call) {
+  return call.in(1).dtype == DType::kFloat64 ? merge_moments<double>(call)
+                                             : merge_moments<float>(call);
+}
+
+}  // namespace
+
+MB_KERNEL("all_reduce", Device::kCpu, bind_all_reduce)
+MB_KERNEL("all_gather", Device::kCpu, bind_all_gather)
+MB_KERNEL("reduce_scatter", Device::kCpu, bind_reduce_scatter)
+MB_KERNEL("broadcast", Device::kCpu, bind_broadcast)
+MB_KERNEL("reduce_to_root", Device::kCpu, bind_reduce_to_root)
+MB_KERNEL("merge_moments", Device::kCpu, bind_merge_moments, workspace_merge)
+
+}  // namespace mb::MB_ISA
