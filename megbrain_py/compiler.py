@@ -180,8 +180,8 @@ def compile(
     inputs: when given, the placeholders that callers may feed; CompileError if one is missing.
     updates: for each parameter the Var that a run writes into it.
     device: "cpu", which is the calling rank's logical device where ranks are threads
-        (docs/distributed.md), or "cuda:0" and so on (docs/devices.md); EngineError when it cannot be
-        opened, or when an operator of the optimised graph has no kernel for it.
+        (docs/distributed.md), or "cuda:0" and so on (docs/devices.md); EngineError when it cannot
+        be opened, or when an operator of the optimised graph has no kernel for it.
     pipeline: the passes; by default those for the device.
     """
     if device == "cpu":

@@ -17,7 +17,7 @@ VARIABLES = {
     "MB_POISON": "1: memory is filled with NaN before it is written",
     "MB_CHECK": "1: every run is checked for NaN, Inf and overwritten values; 2: more often",
     "MB_TRACE": "file: a timeline of the process is written there, for Perfetto",
-    "MB_COLLECTIVE_TIMEOUT": "seconds that a rank waits for the others in a collective; default: 300",
+    "MB_COLLECTIVE_TIMEOUT": "seconds a rank waits for the others in a collective; default: 300",
     "MB_CACHE": "folder: what was measured on this machine; default: ~/.cache/megbrain_py",
     "MB_TEST_DATA": "folder with real data sets for the tests",
     "CXX": "the C++ compiler of `megbrain build-op`; default: the one that built the engine",

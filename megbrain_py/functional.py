@@ -4,6 +4,7 @@ from megbrain_py.graph import register_sugar
 from megbrain_py.ops.anchors import anchors as anchors
 from megbrain_py.ops.batch_norm import batch_norm as batch_norm
 from megbrain_py.ops.batch_norm import moments as moments
+from megbrain_py.ops.batch_norm import moments_over as moments_over
 from megbrain_py.ops.batch_norm import normalise as normalise
 from megbrain_py.ops.binary import add as add
 from megbrain_py.ops.binary import div as div

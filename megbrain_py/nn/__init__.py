@@ -22,6 +22,7 @@ from megbrain_py.nn.normalization import BatchNorm2d as BatchNorm2d
 from megbrain_py.nn.normalization import FrozenBatchNorm2d as FrozenBatchNorm2d
 from megbrain_py.nn.normalization import GroupNorm as GroupNorm
 from megbrain_py.nn.normalization import LayerNorm as LayerNorm
+from megbrain_py.nn.normalization import sync_batch_norms as sync_batch_norms
 from megbrain_py.nn.serialize import load as load
 from megbrain_py.nn.serialize import save as save
 from megbrain_py.parameter import Parameter as Parameter

@@ -23,8 +23,8 @@ _REDUCE = {"sum": np.add, "max": np.maximum, "min": np.minimum}
 class Collective(Operator):
     """Base: ranks of equal `colors` (one for each rank) take part together.
 
-    Gradients are those of the sum of all ranks' losses. `among` is the oracle: what every rank gets,
-    from what every rank of one group gives; `reference` is that of a group of one.
+    Gradients are those of the sum of all ranks' losses. `among` is the oracle: what each rank gets
+    from what all ranks of its group give; `reference` is that of a group of one.
     """
 
     colors: tuple[int, ...]
