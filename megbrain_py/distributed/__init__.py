@@ -1,6 +1,7 @@
 """Many ranks: threads of this process or processes of MPI; values exchanged; data parallel."""
 
 from megbrain_py.distributed.data_parallel import data_parallel as data_parallel
+from megbrain_py.distributed.data_parallel import mean_over_ranks as mean_over_ranks
 from megbrain_py.distributed.exchange import all_gather as all_gather
 from megbrain_py.distributed.exchange import all_gather_objects as all_gather_objects
 from megbrain_py.distributed.exchange import all_reduce as all_reduce

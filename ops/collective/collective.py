@@ -59,6 +59,7 @@ class AllReduce(Collective, kernel="all_reduce"):
     them all.
     """
 
+    side_by_side: ClassVar[bool] = True
     reduction: ReductionName = "sum"
 
     def infer(self, *inputs: TensorType) -> Sequence[TensorType]:
@@ -75,9 +76,6 @@ class AllReduce(Collective, kernel="all_reduce"):
         self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
     ) -> Sequence[tuple[int, int]]:
         return [(i, i) for i in range(len(inputs))]
-
-    def side_by_side(self, inputs: Sequence[TensorType]) -> bool:
-        return len(inputs) > 1
 
     def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
         if self.reduction != "sum":
