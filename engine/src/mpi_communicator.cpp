@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "mb/communicator.h"
-#include "mpi_abi.h"
+#include "mpi_functions.h"
 
 namespace mb {
 namespace {

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import copy
 import threading
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from megbrain_py import engine, ranks
+from megbrain_py import engine, nn, ranks
 from megbrain_py.errors import EngineError
 from megbrain_py.ranks import World
 
@@ -24,7 +25,8 @@ def run(function: Callable[[], T], ranks: int, *, threads: int | None = None) ->
 
     Within it `current()` tells the rank, and what is compiled goes to the rank's own logical device
     ("cpu:0", "cpu:1", ...): scratch memory, threads and state of its own, so that the ranks compute
-    side by side. threads: of each rank's kernels; by default the process's threads are shared out.
+    side by side. Layers draw the same first weights on every rank. threads: of each rank's kernels;
+    by default the process's threads are shared out.
     When a rank raises, the others stop at their next collective, and its exception is raised here.
     """
     if ranks < 1:
@@ -61,11 +63,12 @@ class _Team:
         self.results: dict[int, Any] = {}
         self.error: BaseException | None = None
         self._lock = threading.Lock()
+        self._draws = [copy.deepcopy(nn.init.generator()) for _ in worlds]
 
     def work(self, world: World) -> None:
         engine.set_num_threads(self.threads)
         try:
-            with ranks.entered(world):
+            with ranks.entered(world), nn.init.drawing_from(self._draws[world.rank]):
                 self.results[world.rank] = self.function()
         except BaseException as error:  # noqa: BLE001  (raised again by `run`)
             self.stop(world, error)

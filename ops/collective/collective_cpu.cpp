@@ -18,47 +18,64 @@ Communicator& group_of(const Call& call) {
   return *alone;
 }
 
-struct Range {
-  char* in;
-  char* out;
-  std::int64_t count;
+// Several values that travel as one message: each begins at a multiple of a cache line. This is the
+// same on every rank, wherever its values lie.
+struct Message {
+  explicit Message(std::span<const Tensor> tensors) : parts(tensors.begin(), tensors.end()) {
+    for (const Tensor& part : parts) {
+      places.push_back(bytes);
+      bytes += (part.bytes() + kLine - 1) / kLine * kLine;
+    }
+    if (!parts.empty()) bytes = places.back() + parts.back().bytes();
+  }
+
+  // Do the values lie in memory as they travel? Nobody owns what is between them.
+  bool in_one_piece() const {
+#ifdef MB_GUARD_SLOTS
+    return parts.size() == 1;  // what is between slots is out of bounds
+#else
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      if (pointer(i) != pointer(0) + places[i]) return false;
+    }
+    return true;
+#endif
+  }
+  void pack(char* to) const {
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      std::memcpy(to + places[i], pointer(i), parts[i].bytes());
+    }
+  }
+  void unpack(const char* from) const {
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      std::memcpy(pointer(i), from + places[i], parts[i].bytes());
+    }
+  }
+  char* pointer(std::size_t i) const { return static_cast<char*>(parts[i].pointer); }
+
+  static constexpr std::size_t kLine = 64;
+  std::vector<Tensor> parts;
+  std::vector<std::size_t> places;  // bytes from the message's beginning
+  std::size_t bytes = 0;
 };
 
-#ifdef MB_GUARD_SLOTS
-constexpr std::ptrdiff_t kGap = 0;  // what lies between slots is out of bounds
-#else
-constexpr std::ptrdiff_t kGap = 63;  // slots begin at cache lines; nobody owns what is between
-#endif
-
-// Inputs and outputs as few ranges: those that lie in one piece, in their order, become one.
-std::vector<Range> ranges_of(const Call& call) {
-  std::vector<Range> ranges;
-  for (std::size_t i = 0; i < call.inputs.size(); ++i) {
-    const Tensor& x = call.in(i);
-    char* const in = static_cast<char*>(x.pointer);
-    char* const out = static_cast<char*>(call.out(i).pointer);
-    const auto item = std::ptrdiff_t(size_of(x.dtype));
-    if (x.count() == 0) continue;
-    if (!ranges.empty()) {
-      Range& last = ranges.back();
-      const std::ptrdiff_t gap = in - (last.in + last.count * item);
-      const bool same = out - in == last.out - last.in;
-      if (gap >= 0 && gap <= kGap && gap % item == 0 && same) {
-        last.count += gap / item + x.count();
-        continue;
-      }
-    }
-    ranges.push_back({in, out, x.count()});
-  }
-  return ranges;
-}
-
+// In place where lowering has laid the values side by side, as it does but for odd cases (a constant
+// among them, one that is read later); those are copied through memory of the kernel's own.
 Launch bind_all_reduce(const Call& call) {
   Communicator& group = group_of(call);
   const Reduction reduction = reduction_from_name(call.attrs.text("reduction"));
   const DType dtype = call.in(0).dtype;
-  return [&group, reduction, dtype, ranges = ranges_of(call)](Stream&) {
-    for (const Range& r : ranges) group.all_reduce(r.in, r.out, r.count, dtype, reduction);
+  const Message in(call.inputs), out(call.outputs);
+  const auto count = std::int64_t(in.bytes / size_of(dtype));
+  if (in.in_one_piece() && out.in_one_piece()) {
+    return [&group, reduction, dtype, count, from = in.pointer(0), to = out.pointer(0)](Stream&) {
+      group.all_reduce(from, to, count, dtype, reduction);
+    };
+  }
+  return [&group, reduction, dtype, count, in, out,
+          buffer = std::vector<char>(in.bytes)](Stream&) mutable {
+    in.pack(buffer.data());
+    group.all_reduce(buffer.data(), buffer.data(), count, dtype, reduction);
+    out.unpack(buffer.data());
   };
 }
 

@@ -1,5 +1,5 @@
 // The part of the standard MPI ABI (MPI 5.0, chapter 20) that the engine calls, declared by itself:
-// a build needs no MPI, and every library with this ABI serves. tests/test_mpi_abi.py compares it
+// a build needs no MPI, and every library with this ABI serves. tests/mpi_abi_check.cpp compares it
 // with the header of MPICH's wheel.
 #pragma once
 
