@@ -182,33 +182,21 @@ class PyExecutable {
   Executable executable_;
 };
 
-// Ranks as Python holds them, for what passes between programs rather than within a plan. Arrays
-// are C-contiguous; those that are written have the right size, engine.py sees to it.
+// Ranks as Python holds them, for what passes between programs rather than within a plan.
 void bind_communicators(py::module_& module) {
-  const auto reduce = [](Communicator& ranks, const py::array& in, py::array& out,
-                         const std::string& reduction) {
-    const Tensor from = view_of(in), to = view_of(out);
-    const py::gil_scoped_release release;
-    ranks.all_reduce(from.pointer, to.pointer, from.count(), from.dtype,
-                     reduction_from_name(reduction));
-  };
   const auto exchange_bytes = [](Communicator& ranks, const std::string& bytes) {
-    const py::gil_scoped_release release;
-    return exchange(ranks, bytes);
+    py::list found;
+    const std::vector<std::string> all = [&] {
+      const py::gil_scoped_release release;
+      return exchange(ranks, bytes);
+    }();
+    for (const std::string& one : all) found.append(py::bytes(one));
+    return found;
   };
   py::class_<Communicator, std::shared_ptr<Communicator>>(module, "Communicator")
       .def_property_readonly("rank", &Communicator::rank)
       .def_property_readonly("size", &Communicator::size)
-      .def("all_reduce", reduce, py::arg("x"), py::arg("out"), py::arg("reduction"))
-      .def(
-          "exchange",
-          [=](Communicator& ranks, const std::string& bytes) {
-            py::list found;
-            for (const std::string& one : exchange_bytes(ranks, bytes))
-              found.append(py::bytes(one));
-            return found;
-          },
-          py::arg("bytes"))
+      .def("exchange", exchange_bytes, py::arg("bytes"))
       .def("abort", &Communicator::abort, py::arg("reason"),
            py::call_guard<py::gil_scoped_release>());
   module.def("make_local", &make_local, py::arg("size"));

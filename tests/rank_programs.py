@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -99,6 +100,10 @@ def other_graphs(what: str) -> None:
     x = mb.placeholder("x", (4,))
     if world.rank == 1 and what == "missing":
         return
+    if world.rank == 1 and what == "sleep":
+        time.sleep(8)
+    if world.rank == 1 and what == "exception":
+        raise ValueError("rank 1 fails")
     odd = world.rank == 1
     if what == "reduction":
         y = F.all_reduce(x, "max" if odd else "sum")

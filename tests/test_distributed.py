@@ -1,7 +1,8 @@
-"""k ranks with b images each give what one rank with k b images gives; and it repeats bit by bit."""
+"""k ranks with b images each give what one rank with k b images gives, and repeat bit by bit."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -81,7 +82,7 @@ def test_moments_of_float64_merge_exactly() -> None:
 
 @pytest.mark.parametrize(
     ("name", "shards", "steps"),
-    [("convolutions", s, 3) for s in SHARDS] + [("resnet18", (4, 4), 1), ("resnet18", (3, 0, 5), 1)],
+    [("convolutions", s, 3) for s in SHARDS] + [("resnet18", s, 1) for s in ((4, 4), (3, 0, 5))],
     ids=str,
 )  # fmt: skip
 def test_training_on_ranks_is_that_of_the_whole_batch(
@@ -134,7 +135,7 @@ def test_gradients_lie_in_one_piece() -> None:
     for bucket in buckets:
         slots = [plan.slots[s] for s in bucket.inputs]
         assert [plan.slots[s].offset for s in bucket.outputs] == [s.offset for s in slots]
-        for one, following in zip(slots, slots[1:], strict=False):
+        for one, following in itertools.pairwise(slots):
             assert following.offset == one.offset + -(-one.type.nbytes // 64) * 64
     order = [i.kernel for i in plan.instructions]
     first = order.index("all_reduce")

@@ -55,6 +55,25 @@ std::int64_t hash_of(std::string_view text) {
   return std::int64_t(hash);
 }
 
+// What a rank is about to do with all others.
+enum class Call : std::int64_t { kRun, kExchange };
+constexpr std::array<std::string_view, 2> kCallNames{"begins a run",
+                                                     "exchanges values outside of a graph"};
+
+// Every rank's number, once it is sure that all are about to do the same.
+std::vector<std::int64_t> announce(Communicator& world, Call call, std::int64_t number) {
+  const std::array<std::int64_t, 2> own{std::int64_t(call), number};
+  std::vector<std::int64_t> all(2 * std::size_t(world.size())), numbers;
+  world.all_gather(own.data(), all.data(), 2, DType::kInt64);
+  for (std::size_t rank = 0; 2 * rank < all.size(); ++rank) {
+    const std::int64_t theirs = all[2 * rank];
+    require(theirs == own[0], "rank ", rank, " ", kCallNames.at(std::size_t(theirs)),
+            ", this rank ", kCallNames[std::size_t(call)]);
+    numbers.push_back(all[2 * rank + 1]);
+  }
+  return numbers;
+}
+
 // The line of each rank where two texts part.
 std::string first_difference(std::string_view a, std::string_view b, int rank_of_b) {
   const auto ours = lines_of(a), theirs = lines_of(b);
@@ -101,26 +120,22 @@ std::chrono::duration<double> collective_limit() {
 void set_collective_limit(double seconds) { limit() = seconds; }
 
 std::vector<std::string> exchange(Communicator& world, const std::string& bytes) {
-  const std::size_t ranks = std::size_t(world.size());
-  const auto own = std::int64_t(bytes.size());
-  std::vector<std::int64_t> sizes(ranks);
-  world.all_gather(&own, sizes.data(), 1, DType::kInt64);
+  const auto sizes = announce(world, Call::kExchange, std::int64_t(bytes.size()));
   const std::int64_t largest = *std::max_element(sizes.begin(), sizes.end());
-  std::string padded = bytes, all(ranks * std::size_t(largest), '\0');
+  std::string padded = bytes, all(sizes.size() * std::size_t(largest), '\0');
   padded.resize(std::size_t(largest));
   world.all_gather(padded.data(), all.data(), largest, DType::kUint8);
   std::vector<std::string> found;
-  for (std::size_t rank = 0; rank < ranks; ++rank) {
+  for (std::size_t rank = 0; rank < sizes.size(); ++rank) {
     found.push_back(all.substr(rank * std::size_t(largest), std::size_t(sizes[rank])));
   }
   return found;
 }
 
 void require_agreement(Communicator& world, const std::string& text) {
-  const auto own = hash_of(text);
-  std::vector<std::int64_t> hashes(std::size_t(world.size()));
+  std::vector<std::int64_t> hashes;
   try {
-    world.all_gather(&own, hashes.data(), 1, DType::kInt64);
+    hashes = announce(world, Call::kRun, hash_of(text));
   } catch (const std::exception& error) {
     fail("before a run that begins with ", text.substr(0, text.find('\n')), ": ", error.what());
   }

@@ -263,10 +263,13 @@ void finish_mpi() noexcept {
   int finalized = 0;
   p.call.Finalized(&finalized);
   if (finalized != 0) return;
-  // A failed world has ranks that will never come to Finalize.
-  if (p.failure.empty()) {
+  // Finalize waits for all ranks: only when it is sure that all will come.
+  try {
+    const char here = 1;
+    std::vector<char> all(std::size_t(p.size));
+    make_mpi("")->all_gather(&here, all.data(), 1, DType::kUint8);
     p.call.Finalize();
-  } else {
+  } catch (const std::exception&) {  // who is missing was reported, or will be by the others
     p.call.Abort(p.world, 1);
   }
 }

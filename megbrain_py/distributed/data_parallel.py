@@ -21,7 +21,7 @@ def data_parallel(
     """Gradients of the sum (average: of the mean) of all ranks' losses, from this rank's own.
 
     Give the result to an optimiser: `sgd.updates(data_parallel(mb.gradients(loss, weights)), lr)`.
-    Neighbours in backward's order form buckets of at least `bucket_bytes` (the last may be smaller).
+    Neighbours in backward's order form buckets of at least `bucket_bytes`; the last may be smaller.
     Each is one collective, which stands where its last gradient is made, and one piece of memory,
     into which the gradients are written when they are made. group: None for all ranks.
     """
@@ -52,9 +52,10 @@ def _buckets(gradients: Sequence[Var], least: int) -> list[list[int]]:
 
 
 def mean_over_ranks(total: Var, count: Var, group: ranks.Group | None = None) -> Var:
-    """This rank's share of a mean over all ranks: `total` / (sum of all ranks' `count`, at least 1).
+    """This rank's share of a mean over all ranks: `total` / (sum of all ranks' `count`).
 
-    total: a float scalar, the sum of this rank's terms; count: how many they are, a float scalar.
+    total: a float scalar, the sum of this rank's terms; count: how many they are, a float scalar; a
+    sum of counts below 1 counts as 1.
     The shares add up to the mean that one rank with all the data has, however unequal the ranks
     are; the loss to print is `F.all_reduce(share)`.
     """

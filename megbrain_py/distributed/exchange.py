@@ -6,6 +6,7 @@ got. EngineError when a rank does not come, or comes with something else.
 
 from __future__ import annotations
 
+import functools
 import pickle
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -41,26 +42,18 @@ def barrier() -> None:
     all_gather_objects(None)
 
 
-def all_gather(array: Array) -> list[Array]:
+def all_gather(array: Any) -> list[Array]:
     """Every rank's array, in the order of ranks; their shapes may differ."""
     return all_gather_objects(np.asarray(array))
 
 
-def all_reduce(array: Any, reduction: Literal["sum", "max", "min"] = "sum") -> Array:
-    """The sum (max, min) of an array of one shape and type over all ranks; the same bits on each.
+def all_reduce(value: Any, reduction: Literal["sum", "max", "min"] = "sum") -> Array:
+    """The sum (max, min) of a number or an array of one shape over all ranks, in their order.
 
-    float32, float64, int32, int64, uint8.
+    For counts and scores; what is large and frequent belongs into a graph (F.all_reduce).
     """
-    own = np.ascontiguousarray(array)
-    communicator = ranks.current().communicator
-    result = own.copy()
-    if communicator is None:
-        return result.reshape(np.shape(array))
-    try:
-        communicator.all_reduce(own, result, reduction)
-    except engine.CommunicatorError as error:
-        raise EngineError(f"all_reduce: {error}") from None
-    return result.reshape(np.shape(array))
+    fold = {"sum": np.add, "max": np.maximum, "min": np.minimum}[reduction]
+    return np.asarray(functools.reduce(fold, all_gather(value)))
 
 
 def broadcast_state(parameters: Iterable[Parameter], root: int = 0) -> None:

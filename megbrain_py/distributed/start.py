@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import copy
+import sys
 import threading
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
@@ -103,7 +104,21 @@ def init(backend: Literal["mpi"] = "mpi") -> World:
     world = World(communicator.rank, communicator.size, "mpi", "cpu", communicator)
     ranks.set_process_world(world)
     atexit.register(engine.finish_mpi)
+    _abort_on_exceptions(communicator)
     return world
+
+
+def _abort_on_exceptions(communicator: engine.Communicator) -> None:
+    """A rank that dies of an exception ends the others: they would wait for it."""
+    show = sys.excepthook
+
+    def show_and_abort(*error: Any) -> None:
+        show(*error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        communicator.abort(str(error[1]))
+
+    sys.excepthook = show_and_abort
 
 
 def _open_mpi() -> engine.Communicator:

@@ -73,7 +73,7 @@ std::vector<std::shared_ptr<Communicator>> make_local(int size);
 // All processes that one `mpiexec` started. `library`: path or name of a libmpi_abi.so, opened at
 // the first call. Throws Error when it cannot be opened or is not MPI.
 std::shared_ptr<Communicator> make_mpi(const std::string& library);
-// At the end of the process: leaves MPI, or, when the world has failed, ends its other processes.
+// At the end of the process: leaves MPI when all ranks do, or ends the other processes.
 void finish_mpi() noexcept;
 
 // Seconds that a rank waits for others in one collective.
@@ -81,10 +81,10 @@ std::chrono::duration<double> collective_limit();
 void set_collective_limit(double seconds);
 
 // Throws Error, naming the first difference, unless `text` is equal on every rank of the world.
-// Costs one all-gather of eight bytes when it is.
+// Costs one all-gather of sixteen bytes when it is.
 void require_agreement(Communicator& world, const std::string& text);
 
-// Every rank's bytes, in the order of ranks.
+// Every rank's bytes, in the order of ranks. Throws Error when another rank begins a run meanwhile.
 std::vector<std::string> exchange(Communicator& world, const std::string& bytes);
 
 }  // namespace mb
