@@ -159,4 +159,4 @@ def test_without_mpi_the_error_says_what_to_install() -> None:
 
 def test_unknown_backends_are_refused() -> None:
     with pytest.raises(mb.EngineError, match="init: unknown backend gloo; known: mpi"):
-        distributed.init("gloo")  # type: ignore[arg-type]
+        distributed.init("gloo")

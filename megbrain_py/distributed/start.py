@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from megbrain_py import engine, nn, ranks
 from megbrain_py.errors import EngineError
@@ -83,7 +83,7 @@ class _Team:
                 world.communicator.abort(f"rank {world.rank} stopped: {said}")
 
 
-def init(backend: Literal["mpi"] = "mpi") -> World:
+def init(backend: str = "mpi") -> World:
     """Join the processes that `mpiexec -n N python program.py` started; again: does nothing.
 
     From now on `current()` is this process's place, for all of its threads. Raises EngineError when
