@@ -2,8 +2,8 @@
 
 python benchmarks/distributed.py [step | local | mpi] [--pairs 9] [--batch 16]
 
-step: ResNet-50, two logical devices x 1 thread with sync batch norm against one rank x 2 threads, the
-same images; the share of a step that collectives take, and how much of that is waiting.
+step: ResNet-50, two logical devices x 1 thread with sync batch norm against one rank x 2 threads,
+the same number of images; the share of a step that collectives take, and waiting in them.
 local: an all-reduce of 100 MB by two ranks that are threads.
 mpi: the same by two processes, against the raw MPI call (starts mpiexec itself).
 """
@@ -164,13 +164,19 @@ def mpi_rank() -> None:
             pair.append(one())
         times.append(pair)
     if world.rank == 0:
-        print(f"mpi all_reduce of {MEGABYTES} MiB / MPI_Allreduce: {verdict(*np.array(times[1:]).T)}")
+        print(
+            f"mpi all_reduce of {MEGABYTES} MiB / MPI_Allreduce: {verdict(*np.array(times[1:]).T)}"
+        )
 
 
 def main() -> None:
     """Run what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", nargs="?", default="step", choices=["step", "local", "mpi", "mpi-rank"])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "what", nargs="?", default="step", choices=["step", "local", "mpi", "mpi-rank"]
+    )
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--batch", type=int, default=16)
     options = parser.parse_args()

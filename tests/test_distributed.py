@@ -192,7 +192,8 @@ def test_images_that_do_not_fit_the_ranks(images: int, each: int, message: str) 
 def test_collectives_keep_the_order_of_the_graph() -> None:
     """The scheduler would put the small one first; all ranks must keep one order."""
     x = mb.placeholder("x", (1000,))
-    large, small = F.all_reduce(F.exp(x)), F.all_reduce(F.sum(x))
+    alone = distributed.Group((0,))
+    large, small = F.all_reduce(F.exp(x), group=alone), F.all_reduce(F.sum(x), group=alone)
     plan = mb.compile({"small": small, "large": large}).plan
     shapes = [plan.slots[i.inputs[0]].type.shape for i in plan.instructions if i.op.collective]
     assert shapes == [(1000,), ()]
@@ -200,7 +201,7 @@ def test_collectives_keep_the_order_of_the_graph() -> None:
 
 def test_equal_collectives_are_not_merged() -> None:
     x = mb.placeholder("x", (3,))
-    plan = mb.compile([F.all_reduce(x), F.all_reduce(x)]).plan
+    plan = mb.compile([F.all_reduce(x, group=distributed.Group((0,))) for _ in range(2)]).plan
     assert [i.kernel for i in plan.instructions].count("all_reduce") == 2
 
 
@@ -220,6 +221,24 @@ def test_the_gradient_of_merged_moments_is_one_all_reduce() -> None:
     dx = mb.gradients(F.sum(y[0]), [x])
     collectives = [n.op for n in mb.Graph({"dx": dx[0]}).nodes if n.op.collective]
     assert [type(op).__name__ for op in collectives] == [MergeMoments.__name__, "AllReduce"]
+
+
+def test_alone_nothing_is_exchanged() -> None:
+    x = mb.placeholder("x", (3,))
+    same = [F.all_reduce(x), F.all_gather(x), F.reduce_scatter(x), F.broadcast(x)]
+    assert all(y is x for y in [*same, *distributed.data_parallel([x])])
+
+
+def test_counts_of_losses_are_those_of_all_ranks_in_training_only() -> None:
+    def program() -> tuple[float, float]:
+        rank = float(distributed.current().rank + 1)
+        evaluated = nn.over_ranks(mb.constant(rank))
+        with nn.train_mode():
+            trained = nn.over_ranks(mb.constant(rank))
+        found = mb.compile([evaluated, trained])()
+        return float(found["output0"]), float(found["output1"])
+
+    assert distributed.run(program, 3) == [(1, 6), (2, 6), (3, 6)]
 
 
 def test_own_parts_cover_the_batch() -> None:

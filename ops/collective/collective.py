@@ -156,8 +156,14 @@ class ReduceToRoot(Broadcast, kernel="reduce_to_root"):
         return [[total if r == self.root else np.zeros_like(total)] for r in range(len(given))]
 
 
-def _colors(group: ranks.Group | None) -> tuple[int, ...]:
-    return (ranks.everyone() if group is None else group).colors
+def colors_of(group: ranks.Group | None) -> tuple[int, ...] | None:
+    """The group's colors, all ranks' for None.
+
+    None where the program is alone and names no group: then nothing is to be exchanged.
+    """
+    if group is None:
+        return ranks.everyone().colors if ranks.current().size > 1 else None
+    return group.colors
 
 
 def all_reduce(x: Var, reduction: ReductionName = "sum", group: ranks.Group | None = None) -> Var:
@@ -165,30 +171,31 @@ def all_reduce(x: Var, reduction: ReductionName = "sum", group: ranks.Group | No
 
     x: any shape, the same on every rank; no bool. Sums add in the order of ranks.
     """
-    result: Var = AllReduce(_colors(group), reduction)(x)
-    return result
+    colors = colors_of(group)
+    return x if colors is None else make_node(AllReduce(colors, reduction), [x]).outputs[0]
 
 
 def all_reduce_together(values: Sequence[Var], group: ranks.Group | None = None) -> list[Var]:
     """Sums of several values of one element type over the group, in one collective."""
-    if not values:
-        return []
-    return list(make_node(AllReduce(_colors(group)), values).outputs)
+    colors = colors_of(group)
+    if colors is None or not values:
+        return list(values)
+    return list(make_node(AllReduce(colors), values).outputs)
 
 
 def all_gather(x: Var, group: ranks.Group | None = None) -> Var:
     """x `[n, ...]` of every rank of the group, joined along axis 0: `[ranks * n, ...]`."""
-    result: Var = AllGather(_colors(group))(x)
-    return result
+    colors = colors_of(group)
+    return x if colors is None else make_node(AllGather(colors), [x]).outputs[0]
 
 
 def reduce_scatter(x: Var, group: ranks.Group | None = None) -> Var:
     """Sum of x `[ranks * n, ...]` over the group, of which each rank gets its `[n, ...]`."""
-    result: Var = ReduceScatter(_colors(group))(x)
-    return result
+    colors = colors_of(group)
+    return x if colors is None else make_node(ReduceScatter(colors), [x]).outputs[0]
 
 
 def broadcast(x: Var, root: int = 0, group: ranks.Group | None = None) -> Var:
     """x of the group's rank `root`, on all its ranks."""
-    result: Var = Broadcast(_colors(group), root)(x)
-    return result
+    colors = colors_of(group)
+    return x if colors is None else make_node(Broadcast(colors, root), [x]).outputs[0]

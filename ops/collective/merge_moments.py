@@ -13,7 +13,7 @@ from megbrain_py.dtypes import Array, TensorType
 from megbrain_py.errors import require
 from megbrain_py.node import Node, Var
 from megbrain_py.ops.binary import add, div, maximum, mul, sub
-from megbrain_py.ops.collective.collective import Collective, all_reduce_together
+from megbrain_py.ops.collective.collective import Collective, all_reduce_together, colors_of
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ def merge_moments(
 
     count[1], mean[C], m2[C]: of this rank's values, as `moments` gives them. float.
     """
-    colors = (ranks.everyone() if group is None else group).colors
+    colors = colors_of(group)
+    if colors is None:
+        return count, mean, m2
     merged: tuple[Var, Var, Var] = MergeMoments(colors)(count, mean, m2)
     return merged
