@@ -147,6 +147,17 @@ def set_num_threads(count: int) -> None:
     _engine.set_num_threads(count)
 
 
+def share_processors(parts: int) -> None:
+    """This process is one of `parts` that use the same processors: its threads become fewer.
+
+    MB_NUM_THREADS stands above this.
+    """
+    if debug.num_threads() is None:
+        each = max(1, num_threads() // parts)
+        _engine.set_default_num_threads(each)
+        _engine.set_num_threads(each)
+
+
 def instruction_set() -> str:
     """The kernels' instruction set level in use: base, v3 (AVX2) or v4 (AVX-512)."""
     return str(_engine.isa())

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import megbrain_py as mb
-from megbrain_py import distributed, nn, optim
+from megbrain_py import distributed, engine, nn, optim
 from megbrain_py import functional as F
 from megbrain_py.dtypes import Array
 from megbrain_py.models.resnet import resnet
@@ -116,10 +116,16 @@ def other_graphs(what: str) -> None:
     mb.compile({"y": y})(x=np.zeros(4, np.float32))
 
 
+def threads() -> int:
+    """How many this rank's kernels have."""
+    return engine.num_threads()
+
+
 PROGRAMS: dict[str, Callable[..., object]] = {
     "batch_norm": batch_norm,
     "train": train,
     "other_graphs": other_graphs,
+    "threads": threads,
 }
 
 

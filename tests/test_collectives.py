@@ -220,7 +220,7 @@ def test_a_rank_that_stops_within_a_run_is_named() -> None:
     text = _error(program)
     assert text.startswith("all_reduce at ")
     assert "test_collectives.py:" in text
-    assert "for rank 1 in all_reduce of 3 float32, sum" in text
+    assert "for rank 1 in an all-reduce of 3 float32, sum" in text
 
 
 @pytest.mark.parametrize(

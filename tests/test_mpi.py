@@ -37,9 +37,11 @@ MPIEXEC = _wheel("mpiexec")
 needs_mpi = pytest.mark.skipif(MPIEXEC is None, reason="mpich is not installed (extra [mpi])")
 
 
-def mpi(ranks: int, file: Path, name: str, *arguments: object, limit: str = "60") -> str:
+def mpi(
+    ranks: int, file: Path, name: str, *arguments: object, limit: str = "60", threads: str = "1"
+) -> str:
     """Run a program of rank_programs.py; its exit must be clean. Gives stderr otherwise."""
-    environment = {**os.environ, "MB_NUM_THREADS": "1", "MB_COLLECTIVE_TIMEOUT": limit}
+    environment = {**os.environ, "MB_NUM_THREADS": threads, "MB_COLLECTIVE_TIMEOUT": limit}
     done = subprocess.run(
         [str(MPIEXEC), "-n", str(ranks), sys.executable, str(PROGRAM), str(file), name,
          json.dumps(arguments)],
@@ -92,12 +94,21 @@ def test_groups(tmp_path: Path) -> None:
 
 
 @needs_mpi
+def test_processes_share_the_processors(tmp_path: Path) -> None:
+    file = tmp_path / "threads"
+    assert mpi(2, file, "threads", threads="") == ""
+    assert pickle.loads(file.read_bytes()) == [max(1, len(os.sched_getaffinity(0)) // 2)] * 2
+    assert mpi(2, file, "threads", threads="3") == ""
+    assert pickle.loads(file.read_bytes()) == [3, 3]
+
+
+@needs_mpi
 def test_a_missing_rank_is_named_and_all_end(tmp_path: Path) -> None:
     """Rank 1 goes on to the end of the program; the others wait for it elsewhere."""
     started = time.monotonic()
     text = mpi(3, tmp_path / "none", "other_graphs", "sleep", limit="1")
     assert "before a run that begins with all_reduce" in text
-    assert "waited 1 s (MB_COLLECTIVE_TIMEOUT) for rank 1 in all_gather" in text
+    assert "waited 1 s (MB_COLLECTIVE_TIMEOUT) for rank 1 in an all-gather" in text
     assert time.monotonic() - started < 20
 
 

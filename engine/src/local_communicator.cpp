@@ -12,8 +12,8 @@ namespace mb {
 namespace {
 
 enum class Kind : std::uint8_t { kAllReduce, kAllGather, kBroadcast, kReduceScatter };
-constexpr std::array<std::string_view, 4> kKindNames{"all_reduce", "all_gather", "broadcast",
-                                                     "reduce_scatter"};
+constexpr std::array<std::string_view, 4> kKindNames{"an all-reduce", "an all-gather",
+                                                     "a broadcast", "a reduce-scatter"};
 
 // What one rank brings to a collective.
 struct Offer {

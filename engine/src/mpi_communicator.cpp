@@ -56,7 +56,7 @@ struct Process {
     std::vector<char> text(kMaxErrorString);
     int length = 0;
     call.Error_string(code, text.data(), &length);
-    fail("MPI_", what, ": ", std::string(text.data(), std::size_t(length)));
+    fail("MPI: ", what, ": ", std::string(text.data(), std::size_t(length)));
   }
 };
 
@@ -98,14 +98,14 @@ class Mpi final : public Communicator {
   void all_reduce(const void* in, void* out, std::int64_t count, DType dtype,
                   Reduction reduction) override {
     require(dtype != DType::kBool, "bool values cannot be reduced");
-    wait("all_reduce", [&](Comm comm, Request* request) {
+    wait("an all-reduce", [&](Comm comm, Request* request) {
       return p_.call.Iallreduce_c(in == out ? in_place() : in, out, count, type_of(dtype),
                                   op_of(reduction), comm, request);
     });
   }
 
   void all_gather(const void* in, void* out, std::int64_t count, DType dtype) override {
-    wait("all_gather", [&](Comm comm, Request* request) {
+    wait("an all-gather", [&](Comm comm, Request* request) {
       return p_.call.Iallgather_c(in, count, type_of(dtype), out, count, type_of(dtype), comm,
                                   request);
     });
@@ -114,7 +114,7 @@ class Mpi final : public Communicator {
   void broadcast(const void* in, void* out, std::int64_t count, DType dtype, int root) override {
     require(root >= 0 && root < size(), "root ", root, " of ", size(), " ranks");
     if (rank() == root && in != out) std::memcpy(out, in, std::size_t(count) * size_of(dtype));
-    wait("broadcast", [&](Comm comm, Request* request) {
+    wait("a broadcast", [&](Comm comm, Request* request) {
       return p_.call.Ibcast_c(out, count, type_of(dtype), root, comm, request);
     });
   }
@@ -122,7 +122,7 @@ class Mpi final : public Communicator {
   void reduce_scatter(const void* in, void* out, std::int64_t count, DType dtype,
                       Reduction reduction) override {
     require(dtype != DType::kBool, "bool values cannot be reduced");
-    wait("reduce_scatter", [&](Comm comm, Request* request) {
+    wait("a reduce-scatter", [&](Comm comm, Request* request) {
       return p_.call.Ireduce_scatter_block_c(in, out, count, type_of(dtype), op_of(reduction), comm,
                                              request);
     });

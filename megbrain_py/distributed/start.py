@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import copy
+import os
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from megbrain_py import engine, nn, ranks
+from megbrain_py.distributed.exchange import all_gather_objects
 from megbrain_py.errors import EngineError
 from megbrain_py.ranks import World
 
@@ -86,7 +89,8 @@ class _Team:
 def init(backend: str = "mpi") -> World:
     """Join the processes that `mpiexec -n N python program.py` started; again: does nothing.
 
-    From now on `current()` is this process's place, for all of its threads. Raises EngineError when
+    From now on `current()` is this process's place, for all of its threads; where processes share a
+    host's processors, each takes its part of them unless MB_NUM_THREADS says how many. Raises EngineError when
     there is no MPI library with the standard ABI (MPI 5: MPICH 5, Intel MPI, Open MPI 6), and for
     "nccl", which needs CUDA devices and does not exist yet.
     """
@@ -105,6 +109,8 @@ def init(backend: str = "mpi") -> World:
     ranks.set_process_world(world)
     atexit.register(engine.finish_mpi)
     _abort_on_exceptions(communicator)
+    processors = socket.gethostname(), sorted(os.sched_getaffinity(0))
+    engine.share_processors(all_gather_objects(processors).count(processors))
     return world
 
 
