@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 
 import megbrain_py as mb
-from megbrain_py import distributed, engine, nn, optim
+from megbrain_py import distributed, engine, nn, optim, random
 from megbrain_py import functional as F
 from megbrain_py.dtypes import Array
+from megbrain_py.models.faster_rcnn import FasterRCNN, FasterRCNNConfig, RoIHeadsConfig
 from megbrain_py.models.resnet import resnet
+from megbrain_py.models.rpn import RPNConfig
 from megbrain_py.op_testing import integers, normal
 
 Arrays = dict[str, Array]
@@ -67,7 +69,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {
 
 
 def train(
-    name: str, shards: Sequence[int], steps: int = 1, seed: int = 0, permuted: bool = False
+    name: str, steps: int, shards: Sequence[int], seed: int = 0, permuted: bool = False
 ) -> Arrays:
     """Losses, gradients and values after some steps of SGD on one global batch."""
     build, size = NETS[name]
@@ -92,6 +94,45 @@ def train(
     found = [step(x=images, label=labels) for _ in range(steps)]
     losses = np.array([one["loss"] for one in found])
     return {**found[0], "loss": losses, **{f"p_{n}": v for n, v in net.state_dict().items()}}
+
+
+DETECTOR = FasterRCNNConfig(
+    num_classes=5, backbone="laptop", fpn_channels=16, anchor_sizes=(12.0, 24.0, 48.0, 96.0),
+    canonical_scale=64.0, rpn=RPNConfig(40, 40, 30, 20, samples=32),
+    roi=RoIHeadsConfig(samples=16, positive=0.5, hidden=24, pool=3, detections=12),
+)  # fmt: skip
+
+
+def _pictures(count: int, seed: int) -> Arrays:
+    """Pictures of 64 x 96 with one to three boxes each."""
+    rng = np.random.default_rng(seed)
+    corner, side = rng.uniform(0, 40, (count, 3, 2)), rng.uniform(10, 24, (count, 3, 2))
+    return {
+        "images": normal(count, 3, 64, 96, seed=seed),
+        "image_sizes": np.tile(np.array([64, 96], np.int32), (count, 1)),
+        "boxes": np.concatenate([corner, corner + side], 2).astype(np.float32),
+        "labels": rng.integers(1, 6, (count, 3)).astype(np.int32),
+        "box_count": rng.integers(1, 4, count).astype(np.int32),
+        "key": random.keys(0, 0, np.arange(count)),
+    }
+
+
+def detector(shards: Sequence[int], seed: int = 0, permuted: bool = False) -> Arrays:
+    """Losses, over all ranks, and their gradients of a training step of a Faster R-CNN."""
+    rows = sum(shards)
+    order = np.random.default_rng(1).permutation(rows) if permuted else np.arange(rows)
+    batch = {n: a[order][own_part(shards)] for n, a in _pictures(rows, seed).items()}
+    net = FasterRCNN(DETECTOR, rng=0)
+    nn.sync_batch_norms(net)
+    inputs = {n: mb.placeholder(n, a.shape, a.dtype) for n, a in batch.items()}
+    with nn.train_mode(inputs["key"]):
+        losses = net.losses(**inputs)
+    weights = net.named_parameters()
+    gradients = mb.gradients(sum(losses.values(), mb.constant(0.0)), list(weights.values()))
+    summed = distributed.data_parallel(gradients)
+    outputs = {n: F.all_reduce(loss) for n, loss in losses.items()}
+    outputs |= {f"d_{n}": g for n, g in zip(weights, summed, strict=True)}
+    return mb.compile(outputs)(**batch)
 
 
 def other_graphs(what: str) -> None:

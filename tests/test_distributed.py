@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from rank_programs import Arrays, batch_norm, own_part, train
+from rank_programs import Arrays, batch_norm, detector, own_part, train
 
 import megbrain_py as mb
 from megbrain_py import distributed, nn
@@ -84,13 +84,24 @@ def test_moments_of_float64_merge_exactly() -> None:
     ("name", "shards", "steps"),
     [("convolutions", s, 3) for s in SHARDS] + [("resnet18", s, 1) for s in ((4, 4), (3, 0, 5))],
     ids=str,
-)  # fmt: skip
+)
 def test_training_on_ranks_is_that_of_the_whole_batch(
     name: str, shards: tuple[int, ...], steps: int
 ) -> None:
-    seed, whole, names, noise = _well_conditioned(name, sum(shards), steps)
-    found = distributed.run(lambda: train(name, shards, steps, seed), len(shards))
-    again = distributed.run(lambda: train(name, shards, steps, seed), len(shards))
+    _compare(shards, lambda *given: train(name, steps, *given))
+
+
+@pytest.mark.parametrize("shards", [(3, 3), (1, 5), (2, 2, 2)], ids=str)
+def test_a_detectors_step_on_ranks_is_that_of_the_whole_batch(shards: tuple[int, ...]) -> None:
+    """Normalisers count all ranks' anchors and boxes; drawing depends on the picture alone."""
+    _compare(shards, detector)
+
+
+def _compare(shards: Sequence[int], program: Callable[..., Arrays]) -> None:
+    """Losses and gradients on ranks against those of one rank; equal on all ranks; repeated."""
+    seed, whole, names, noise = _well_conditioned([sum(shards)], program)
+    found = distributed.run(lambda: program(shards, seed), len(shards))
+    again = distributed.run(lambda: program(shards, seed), len(shards))
     error = worst(found[0], whole, names)
     assert error <= 1e-3, f"{error:.1e}"
     assert error <= 5 * noise, f"{error:.1e}, by another order of images {noise:.1e}"
@@ -100,15 +111,17 @@ def test_training_on_ranks_is_that_of_the_whole_batch(
             assert np.array_equal(one[n], other[n]), f"{n} does not repeat"
 
 
-def _well_conditioned(name: str, rows: int, steps: int) -> tuple[int, Arrays, list[str], float]:
+def _well_conditioned(
+    shards: Sequence[int], program: Callable[..., Arrays]
+) -> tuple[int, Arrays, list[str], float]:
     """Images whose order does not decide on which side of 0 a ReLU's input lies.
 
     Their seed, what one rank makes of them, what to compare, and the difference that another order
     of the images makes: rounding.
     """
     for seed in range(10):
-        whole, permuted = (train(name, [rows], steps, seed, order) for order in (False, True))
-        names = [n for n in whole if n == "loss" or n.startswith("d_")]
+        whole, permuted = program(shards, seed), program(shards, seed, True)
+        names = [n for n in whole if n.startswith(("loss", "d_"))]
         noise = worst(permuted, whole, names)
         if noise <= 1e-4:
             return seed, whole, names, noise

@@ -73,9 +73,9 @@ def test_batch_norm_is_that_of_threads(shards: tuple[int, ...], tmp_path: Path) 
 @needs_mpi
 @pytest.mark.parametrize("shards", [(4, 4), (3, 0, 5)], ids=str)
 def test_training_is_that_of_one_rank_and_repeats(shards: tuple[int, ...], tmp_path: Path) -> None:
-    whole = train("convolutions", [sum(shards)], 3)
-    found = results(len(shards), tmp_path, "train", "convolutions", shards, 3)
-    again = results(len(shards), tmp_path, "train", "convolutions", shards, 3)
+    whole = train("convolutions", 3, [sum(shards)])
+    found = results(len(shards), tmp_path, "train", "convolutions", 3, shards)
+    again = results(len(shards), tmp_path, "train", "convolutions", 3, shards)
     for name, expected in whole.items():
         assert relative_error(found[0][name], expected) <= 1e-4, name
         for one, other in zip(found, again, strict=True):

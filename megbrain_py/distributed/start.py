@@ -90,9 +90,9 @@ def init(backend: str = "mpi") -> World:
     """Join the processes that `mpiexec -n N python program.py` started; again: does nothing.
 
     From now on `current()` is this process's place, for all of its threads; where processes share a
-    host's processors, each takes its part of them unless MB_NUM_THREADS says how many. Raises EngineError when
-    there is no MPI library with the standard ABI (MPI 5: MPICH 5, Intel MPI, Open MPI 6), and for
-    "nccl", which needs CUDA devices and does not exist yet.
+    host's processors, each takes its part of them unless MB_NUM_THREADS says how many. Raises
+    EngineError when there is no MPI library with the standard ABI (MPI 5: MPICH 5, Intel MPI, Open
+    MPI 6), and for "nccl", which needs CUDA devices and does not exist yet.
     """
     if backend == "nccl":
         raise EngineError(
