@@ -1,6 +1,9 @@
 // Ranks as threads of one process: each reduces its share of the elements, for all, from the
 // others' own memory.
+#include <sched.h>
+
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <cstring>
 #include <optional>
@@ -10,6 +13,8 @@
 
 namespace mb {
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 enum class Kind : std::uint8_t { kAllReduce, kAllGather, kBroadcast, kReduceScatter };
 constexpr std::array<std::string_view, 4> kKindNames{"an all-reduce", "an all-gather",
@@ -54,7 +59,21 @@ struct Meeting {
   std::vector<Offer> offers;
   std::vector<bool> here = std::vector<bool>(members.size(), false);
   std::size_t arrived = 0, working = 0;
-  std::uint64_t round = 0;
+  std::atomic<std::uint64_t> round = 0;  // written under the lock
+
+  // Waits a little without sleeping: a thread that sleeps, or lets others run, gets its processor
+  // back only milliseconds later where there is other work.
+  bool is_over_soon(std::uint64_t begun) const {
+    constexpr std::chrono::microseconds kAlone{50}, kSpin{2000};
+    const auto start = Clock::now();
+    for (auto now = start; now - start < kSpin; now = Clock::now()) {
+      if (now - start > kAlone) sched_yield();  // there may be more ranks than processors
+      for (int look = 0; look < 64; ++look) {
+        if (round.load(std::memory_order_acquire) != begun) return true;
+      }
+    }
+    return false;
+  }
 };
 
 // The meetings that the ranks of a world share, made by whoever comes first.
@@ -247,8 +266,12 @@ class Local final : public Communicator {
       world_->changed.notify_all();
       return;
     }
+    const std::uint64_t round = m.round;
+    lock.unlock();
+    if (m.is_over_soon(round)) return;
+    lock.lock();
     const auto limit = collective_limit();
-    const auto all_here = [&, round = m.round] { return m.round != round; };
+    const auto all_here = [&] { return m.round != round; };
     const auto over = [&] { return all_here() || world_->failure; };
     const bool in_time = world_->changed.wait_for(lock, limit, over);
     if (all_here()) return;
@@ -269,7 +292,11 @@ class Local final : public Communicator {
       world_->changed.notify_all();
       return;
     }
-    world_->changed.wait(lock, [&, round = m.round] { return m.round != round; });
+    const std::uint64_t round = m.round;
+    lock.unlock();
+    if (m.is_over_soon(round)) return;
+    lock.lock();
+    world_->changed.wait(lock, [&] { return m.round != round; });
   }
 
   void throw_failure() const {
