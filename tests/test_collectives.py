@@ -268,6 +268,19 @@ def test_an_exception_of_one_rank_ends_all_and_is_raised() -> None:
     assert time.monotonic() - started < 5
 
 
+def test_a_rank_can_say_that_it_stops() -> None:
+    def program() -> str:
+        if distributed.current().rank == 1:
+            distributed.abort("no more pictures")
+            return ""
+        with pytest.raises(mb.EngineError) as raised:
+            distributed.barrier()
+        return str(raised.value)
+
+    distributed.abort("alone: does nothing")
+    assert distributed.run(program, 2)[0] == "exchange: rank 1 stopped: no more pictures"
+
+
 def test_after_an_error_the_next_world_is_sound() -> None:
     def failing() -> None:
         raise ValueError("no")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from rank_programs import Arrays, batch_norm, detector, own_part, train
 
 import megbrain_py as mb
-from megbrain_py import distributed, nn
+from megbrain_py import distributed, nn, optim
 from megbrain_py import functional as F
 from megbrain_py.dtypes import Array
-from megbrain_py.op_testing import normal, relative_error
+from megbrain_py.models.resnet import resnet
+from megbrain_py.op_testing import integers, normal, relative_error
 from megbrain_py.ops.collective.merge_moments import MergeMoments
 
 SHARDS = [(4, 4), (1, 7), (3, 0, 5), (3, 3, 2), (2, 2, 2, 2), (0, 8)]
@@ -252,6 +255,18 @@ def test_counts_of_losses_are_those_of_all_ranks_in_training_only() -> None:
         return float(found["output0"]), float(found["output1"])
 
     assert distributed.run(program, 3) == [(1, 6), (2, 6), (3, 6)]
+
+
+def test_the_documented_program_runs() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "distributed.md").read_text()
+    (text,) = re.findall(r"```python\n(def program.*?)```", page, re.DOTALL)
+    last = "    return step(x=normal(8, 3, 32, 32), label=integers(8))"
+    scope = {"mb": mb, "F": F, "nn": nn, "optim": optim, "distributed": distributed}
+    scope |= {"resnet": resnet, "normal": normal, "integers": integers}
+    exec(text.replace("224, 224", "32, 32") + last, scope)
+    first, second = distributed.run(scope["program"], 2)
+    assert np.isfinite(first["loss"])
+    assert first == second
 
 
 def test_own_parts_cover_the_batch() -> None:

@@ -8,6 +8,7 @@ from megbrain_py.distributed.exchange import all_reduce as all_reduce
 from megbrain_py.distributed.exchange import barrier as barrier
 from megbrain_py.distributed.exchange import broadcast_object as broadcast_object
 from megbrain_py.distributed.exchange import broadcast_state as broadcast_state
+from megbrain_py.distributed.start import abort as abort
 from megbrain_py.distributed.start import init as init
 from megbrain_py.distributed.start import run as run
 from megbrain_py.ranks import Group as Group

@@ -86,6 +86,17 @@ class _Team:
                 world.communicator.abort(f"rank {world.rank} stopped: {said}")
 
 
+def abort(reason: str) -> None:
+    """Tell the other ranks that this one comes no more; they stop at their next collective.
+
+    With MPI this process and the others end at once, with an exit code that is not 0: say why, and
+    save what shall be saved, before. Does nothing where there is one rank.
+    """
+    communicator = ranks.current().communicator
+    if communicator is not None:
+        communicator.abort(f"rank {ranks.current().rank} stopped: {reason}")
+
+
 def init(backend: str = "mpi") -> World:
     """Join the processes that `mpiexec -n N python program.py` started; again: does nothing.
 
