@@ -58,8 +58,9 @@ struct Message {
   std::size_t bytes = 0;
 };
 
-// In place where lowering has laid the values side by side, as it does but for odd cases (a constant
-// among them, one that is read later); those are copied through memory of the kernel's own.
+// In place where lowering has laid the values side by side, as it does but for odd cases (a
+// constant among them, one that is read later); those are copied through memory of the kernel's
+// own.
 Launch bind_all_reduce(const Call& call) {
   Communicator& group = group_of(call);
   const Reduction reduction = reduction_from_name(call.attrs.text("reduction"));
