@@ -33,7 +33,7 @@ class Backend {
   virtual void use() = 0;  // before any call below: the device becomes the calling thread's
   virtual Memory scratch(std::size_t bytes) = 0;  // one block for all executables; its content is
                                                   // lost when another one runs
-  virtual std::size_t scratch_size() const { return 0; }  // its bytes now; on the CPU
+  virtual std::size_t scratch_size() const { return 0; }             // its bytes now; on the CPU
   virtual void fill(void* device, int byte, std::size_t bytes) = 0;  // in the stream's order
   // Waits for the stream; throws Error when something in it failed.
   virtual void synchronize() = 0;
