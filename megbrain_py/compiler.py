@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from megbrain_py import debug, engine, passes
+from megbrain_py import debug, engine, passes, ranks
 from megbrain_py.dtypes import Array, DType, TensorType
 from megbrain_py.errors import CompileError, EngineError
 from megbrain_py.graph import Graph, Placeholder, Var, describe, nodes_of, placeholder
@@ -179,10 +179,13 @@ def compile(
         the graph of the other outputs; CompileError when there is none.
     inputs: when given, the placeholders that callers may feed; CompileError if one is missing.
     updates: for each parameter the Var that a run writes into it.
-    device: "cpu", or "cuda:0" and so on (docs/devices.md); EngineError when it cannot be opened, or
-        when an operator of the optimised graph has no kernel for it.
+    device: "cpu", which is the calling rank's logical device where ranks are threads
+        (docs/distributed.md), or "cuda:0" and so on (docs/devices.md); EngineError when it cannot
+        be opened, or when an operator of the optimised graph has no kernel for it.
     pipeline: the passes; by default those for the device.
     """
+    if device == "cpu":
+        device = ranks.current().device
     engine.open_device(device)
     named = _named(outputs, updates or {})
     for target in updates or {}:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -10,7 +10,7 @@ from megbrain_py.dtypes import DType, TensorType
 from megbrain_py.graph import Constant, Graph, Node, Placeholder, Var
 from megbrain_py.parameter import Parameter, aligned_copy
 from megbrain_py.plan import Instruction, Plan, Slot, StateBlock
-from megbrain_py.planning.memory import Buffer, allocate
+from megbrain_py.planning.memory import Allocation, Buffer, allocate, round_up
 from megbrain_py.planning.schedule import Problem, Task, lifetimes, schedule
 
 Query: TypeAlias = Callable[[Instruction, Sequence[TensorType], Sequence[TensorType]], int]
@@ -53,6 +53,8 @@ class _Lowering:
         self.sharing: dict[Storage, list[Var]] = {}
         self.successors: dict[Step, list[Step]] = {}
         self.fetched: dict[str, Var] = dict(graph.outputs)
+        self.last_collective: Step | None = None
+        self.part_of: dict[Storage, tuple[Storage, int]] = {}  # a larger one, and where in it
 
     # --- values and steps ---
 
@@ -71,7 +73,11 @@ class _Lowering:
                 self.storage[v] = Storage(v.type.nbytes)
             if not isinstance(node.op, Placeholder):
                 kernel = node.op.kernel_for(*types)
-                self._add_step(kernel, node.inputs, node.outputs, node, node.origin)
+                step = self._add_step(kernel, node.inputs, node.outputs, node, node.origin)
+                if node.op.collective:  # in the graph's order, which is the same on all ranks
+                    if self.last_collective is not None:
+                        self._run_after(step, [self.last_collective])
+                    self.last_collective = step
 
     def _add_view(self, view: Var, of: Var) -> None:
         self.storage[view] = self.storage[of]
@@ -254,16 +260,41 @@ class _Lowering:
                 if new in kept:
                     kept.add(old)
 
+    def place_side_by_side(self) -> None:
+        """Inputs that their operator wants in one piece become parts of one storage."""
+        for step in self.steps:
+            if step.node is None or not step.node.op.side_by_side:
+                continue
+            whole = Storage(0)
+            for part in dict.fromkeys(self.storage[v] for v in step.inputs):
+                if part.state is None and part not in self.part_of:
+                    self.part_of[part] = whole, whole.size
+                    whole.size += round_up(part.size)
+
+    def _allocate(
+        self, lives: Mapping[Storage, tuple[int, int]], workspaces: Sequence[tuple[int, int]]
+    ) -> tuple[dict[Storage, int], list[int], Allocation]:
+        """Offsets of storages and of workspaces. A whole is live while any of its parts is."""
+        blocks: dict[Storage, tuple[int, int]] = {}
+        for storage, (first, last) in lives.items():
+            block, _ = self.part_of.get(storage, (storage, 0))
+            begin, end = blocks.get(block, (first, last))
+            blocks[block] = min(begin, first), max(end, last)
+        allocation = allocate(
+            [Buffer(s.size, *life) for s, life in blocks.items()]
+            + [Buffer(size, t, t) for t, size in workspaces]
+        )
+        base = dict(zip(blocks, allocation.offsets, strict=False))
+        wholes = {s: self.part_of.get(s, (s, 0)) for s in lives}
+        offsets = {s: base[block] + shift for s, (block, shift) in wholes.items()}
+        return offsets, list(allocation.offsets[len(blocks) :]), allocation
+
     def plan(self) -> Plan:
         """Slots with offsets, and the instructions."""
         buffers, problem = self._problem()
-        lives = lifetimes(problem, range(len(self.steps)))
+        lives = dict(zip(buffers, lifetimes(problem, range(len(self.steps))), strict=True))
         workspaces = [(t, s.workspace) for t, s in enumerate(self.steps) if s.workspace]
-        allocation = allocate(
-            [Buffer(s.size, *life) for s, life in zip(buffers, lives, strict=True)]
-            + [Buffer(size, t, t) for t, size in workspaces]
-        )
-        place = {s: (allocation.offsets[b], lives[b]) for b, s in enumerate(buffers)}
+        offsets, free_offsets, allocation = self._allocate(lives, workspaces)
         slots: list[Slot] = []
         slot_of: dict[Var, int] = {}
         for v, storage in self.storage.items():
@@ -272,12 +303,11 @@ class _Lowering:
                 label = self.blocks[storage.state].label
                 slots.append(Slot(v.type, "state", storage.state, -1, len(self.steps), label))
             else:
-                offset, (first, last) = place[storage]
-                slots.append(Slot(v.type, "scratch", offset, first, last, str(v.node.op.name)))
+                slots.append(
+                    Slot(v.type, "scratch", offsets[storage], *lives[storage], v.node.op.name)
+                )
         instructions = []
-        workspace_offsets = dict(
-            zip([t for t, _ in workspaces], allocation.offsets[len(buffers) :], strict=True)
-        )
+        workspace_offsets = dict(zip([t for t, _ in workspaces], free_offsets, strict=True))
         for t, step in enumerate(self.steps):
             instruction = Instruction(
                 step.kernel,
@@ -316,4 +346,5 @@ def lower(graph: Graph, query: Query, device: str = "cpu") -> Plan:
     lowering.ask_workspaces()
     lowering.order_steps()
     lowering.overwrite_dead_inputs()
+    lowering.place_side_by_side()
     return replace(lowering.plan(), device=device)

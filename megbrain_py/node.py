@@ -52,6 +52,7 @@ class Operator(ABC):
     pure: ClassVar[bool] = True  # no effect but its outputs: may be removed, merged, repeated
     elementwise: ClassVar[bool] = False  # each output element needs only its own input elements
     collective: ClassVar[bool] = False  # talks to other ranks: order fixed, never repeated
+    side_by_side: ClassVar[bool] = False  # inputs should lie in one piece, in their order
     random: ClassVar[bool] = False  # draws from a counter: a repeated node draws the same numbers
     source: ClassVar[bool] = False  # has no instruction: a placeholder, a parameter, a constant
     rewrites: ClassVar[Sequence[Rewriter]] = ()  # fusions that passes/fuse.py tries

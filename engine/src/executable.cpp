@@ -100,8 +100,12 @@ std::size_t query_workspace(const InstructionSpec& instruction, const std::vecto
   });
 }
 
-Executable::Executable(const PlanSpec& plan, const std::vector<StateBlock>& state)
-    : backend_(open_backend(plan.device)), scratch_bytes_(plan.scratch_bytes) {
+Executable::Executable(const PlanSpec& plan, const std::vector<StateBlock>& state,
+                       std::shared_ptr<Communicator> world)
+    : backend_(open_backend(plan.device)),
+      world_(std::move(world)),
+      agreement_(plan.agreement),
+      scratch_bytes_(plan.scratch_bytes) {
   num_threads();  // see query_workspace
   require_kernels(plan, backend_.device());
   const std::scoped_lock lock(backend_.mutex());
@@ -167,7 +171,8 @@ Executable::Step Executable::bind_step(const InstructionSpec& instruction) {
   step.title = title_of(instruction);
   step.launch = with_title(step.title, [&] {
     const Kernel& kernel = find_kernel(instruction.kernel, backend_.device());
-    const Call call{instruction.kernel, inputs, outputs, workspace, instruction.attrs};
+    const Call call{instruction.kernel, inputs,      outputs, workspace,
+                    instruction.attrs,  world_.get()};
     const std::size_t given = instruction.workspace < 0 ? 0 : workspace.bytes();
     const std::size_t asked =
         kernel.workspace == nullptr
@@ -179,7 +184,8 @@ Executable::Step Executable::bind_step(const InstructionSpec& instruction) {
     if (!backend_.shares_host_memory()) return launch;
     std::vector<Tensor> own = inputs;
     own.insert(own.end(), written.begin(), written.end());
-    return guarded(std::move(launch), std::move(own), scratch_bytes_);
+    return guarded(std::move(launch), std::move(own), static_cast<char*>(scratch_.get()),
+                   scratch_bytes_);
   });
   for (const Tensor& tensor : written) {
     const auto is_read = [&](const Tensor& input) { return overlap(tensor, input); };
@@ -216,6 +222,7 @@ void Executable::run(const std::map<std::string, Tensor>& feeds,
   backend_.use();
   if (options.poison) backend_.fill(scratch_.get(), kPoison, scratch_bytes_);
   num_threads();  // see query_workspace
+  if (world_ != nullptr && !agreement_.empty()) require_agreement(*world_, agreement_);
   try {
     copy_in(feeds);
     launch_all(options);

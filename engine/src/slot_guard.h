@@ -4,7 +4,6 @@
 #include <utility>
 #include <vector>
 
-#include "mb/arena.h"
 #include "mb/kernel.h"
 
 #ifdef MB_GUARD_SLOTS
@@ -14,10 +13,9 @@
 namespace mb {
 
 #ifdef MB_GUARD_SLOTS
-// `launch` with all but `own` of the first `bytes` of the scratch arena out of bounds.
-inline Launch guarded(Launch launch, std::vector<Tensor> own, std::size_t bytes) {
-  return [launch = std::move(launch), own = std::move(own), bytes](Stream& stream) {
-    char* const base = Arena::scratch().base();
+// `launch` with all but `own` of the scratch arena's first `bytes` out of bounds.
+inline Launch guarded(Launch launch, std::vector<Tensor> own, char* base, std::size_t bytes) {
+  return [launch = std::move(launch), own = std::move(own), base, bytes](Stream& stream) {
     struct Open {  // after the launch, also when it throws
       char* base;
       std::size_t bytes;
@@ -33,7 +31,9 @@ inline Launch guarded(Launch launch, std::vector<Tensor> own, std::size_t bytes)
   };
 }
 #else
-inline Launch guarded(Launch launch, const std::vector<Tensor>&, std::size_t) { return launch; }
+inline Launch guarded(Launch launch, const std::vector<Tensor>&, char*, std::size_t) {
+  return launch;
+}
 #endif
 
 }  // namespace mb
