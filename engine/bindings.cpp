@@ -7,7 +7,8 @@
 #include <dnnl.hpp>
 
 #include "build_record.h"
-#include "mb/arena.h"
+#include "mb/backend.h"
+#include "mb/communicator.h"
 #include "mb/executable.h"
 #include "mb/library.h"
 #include "mb/measure.h"
@@ -103,6 +104,7 @@ PlanSpec plan_from_python(const py::handle& plan) {
   spec.fetches = plan.attr("fetches").cast<std::map<std::string, int>>();
   spec.scratch_bytes = plan.attr("scratch_bytes").cast<std::size_t>();
   spec.device = plan.attr("device").cast<std::string>();
+  spec.agreement = plan.attr("agreement").cast<std::string>();
   return spec;
 }
 
@@ -144,8 +146,10 @@ double measure_instruction(const py::handle& instruction, const py::list& inputs
 // The state arrays are kept alive by this object: their addresses are bound into kernels.
 class PyExecutable {
  public:
-  PyExecutable(const py::handle& plan, std::vector<py::array> state)
-      : state_(std::move(state)), executable_(load(plan_from_python(plan), blocks(plan, state_))) {}
+  PyExecutable(const py::handle& plan, std::vector<py::array> state,
+               std::shared_ptr<Communicator> world)
+      : state_(std::move(state)),
+        executable_(load(plan_from_python(plan), blocks(plan, state_), std::move(world))) {}
 
   // `observer` is None or has before(index) and after(index); it may look at `memory`.
   void run(const py::dict& feeds, const py::dict& fetches, bool poison, bool profile,
@@ -176,9 +180,10 @@ class PyExecutable {
 
  private:
   // Waits for the arena, whose holder may wait for the GIL to call its observer.
-  static Executable load(const PlanSpec& plan, const std::vector<StateBlock>& state) {
+  static Executable load(const PlanSpec& plan, const std::vector<StateBlock>& state,
+                         std::shared_ptr<Communicator> world) {
     const py::gil_scoped_release release;
-    return Executable(plan, state);
+    return Executable(plan, state, std::move(world));
   }
   static std::vector<StateBlock> blocks(const py::handle& plan,
                                         const std::vector<py::array>& state) {
@@ -207,6 +212,29 @@ class PyExecutable {
   Executable executable_;
 };
 
+// Ranks as Python holds them, for what passes between programs rather than within a plan.
+void bind_communicators(py::module_& module) {
+  const auto exchange_bytes = [](Communicator& ranks, const std::string& bytes) {
+    py::list found;
+    const std::vector<std::string> all = [&] {
+      const py::gil_scoped_release release;
+      return exchange(ranks, bytes);
+    }();
+    for (const std::string& one : all) found.append(py::bytes(one));
+    return found;
+  };
+  py::class_<Communicator, std::shared_ptr<Communicator>>(module, "Communicator")
+      .def_property_readonly("rank", &Communicator::rank)
+      .def_property_readonly("size", &Communicator::size)
+      .def("exchange", exchange_bytes, py::arg("bytes"))
+      .def("abort", &Communicator::abort, py::arg("reason"),
+           py::call_guard<py::gil_scoped_release>());
+  module.def("make_local", &make_local, py::arg("size"));
+  module.def("make_mpi", &make_mpi, py::arg("library"), py::call_guard<py::gil_scoped_release>());
+  module.def("finish_mpi", &finish_mpi, py::call_guard<py::gil_scoped_release>());
+  module.def("set_collective_limit", &set_collective_limit, py::arg("seconds"));
+}
+
 // oneDNN's kernels are held to the level that was forced for ours; it must not have run yet. Its
 // answer is not needed: other processors than x86 have no levels.
 void limit_onednn(Isa isa) {
@@ -229,17 +257,20 @@ PYBIND11_MODULE(_engine, module) {
   const auto native_error = py::register_exception<Error>(module, "NativeError");
   py::register_exception<WrongStamp>(module, "WrongStamp", native_error);
   py::class_<PyExecutable>(module, "Executable")
-      .def(py::init<py::object, std::vector<py::array>>(), py::arg("plan"), py::arg("state"))
+      .def(py::init<py::object, std::vector<py::array>, std::shared_ptr<Communicator>>(),
+           py::arg("plan"), py::arg("state"), py::arg("world"))
       .def("run", &PyExecutable::run, py::arg("feeds"), py::arg("fetches"), py::arg("poison"),
            py::arg("profile"), py::arg("observer"))
       .def("times", &PyExecutable::times)
       .def("memory", &PyExecutable::memory, py::arg("slot"));
+  bind_communicators(module);
   module.def("query", &query, py::arg("instruction"), py::arg("inputs"), py::arg("outputs"),
              py::arg("device"));
   module.def("measure", &measure_instruction, py::arg("instruction"), py::arg("inputs"),
              py::arg("outputs"), py::arg("contents"), py::arg("over"), py::arg("device"));
   module.def("open_device", [](const std::string& device) { open_backend(device); });
-  module.def("arena_bytes", [] { return Arena::scratch().size(); });
+  module.def("arena_bytes",
+             [](const std::string& device) { return open_backend(device).scratch_size(); });
   module.def("num_threads", &num_threads);
   module.def("set_num_threads", &set_num_threads);
   module.def("set_default_num_threads", &set_default_num_threads);

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from megbrain_py import costs, debug, engine, passes
+from megbrain_py import costs, debug, engine, passes, ranks
 from megbrain_py.dtypes import Array, DType, TensorType
 from megbrain_py.errors import CompileError, EngineError
 from megbrain_py.graph import Graph, Placeholder, Var, describe, nodes_of, placeholder
@@ -182,8 +182,9 @@ def compile(
         the graph of the other outputs; CompileError when there is none.
     inputs: when given, the placeholders that callers may feed; CompileError if one is missing.
     updates: for each parameter the Var that a run writes into it.
-    device: "cpu", or "cuda:0" and so on (docs/devices.md); EngineError when it cannot be opened, or
-        when an operator of the optimised graph has no kernel for it.
+    device: "cpu", which is the calling rank's logical device where ranks are threads
+        (docs/distributed.md), or "cuda:0" and so on (docs/devices.md); EngineError when it cannot
+        be opened, or when an operator of the optimised graph has no kernel for it.
     pipeline: the passes; by default those for the device.
     memory_budget: bytes (a number, or text such as "3GiB") that parameters, constants and the
         scratch arena may take together, or, as a float up to 1, a share of the scratch arena that
@@ -192,6 +193,8 @@ def compile(
         CompileError with the least budget that can be kept when this one cannot.
     effort: of that planning: "fast", "default", "optimal" (minutes).
     """
+    if device == "cpu":
+        device = ranks.current().device
     optimised, types = _optimised(outputs, inputs, updates or {}, device, pipeline)
     query = functools.partial(engine.workspace_bytes, device=device)
     if memory_budget is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ VARIABLES = {
     "MB_POISON": "1: memory is filled with NaN before it is written",
     "MB_CHECK": "1: every run is checked for NaN, Inf and overwritten values; 2: more often",
     "MB_TRACE": "file: a timeline of the process is written there, for Perfetto",
+    "MB_COLLECTIVE_TIMEOUT": "seconds a rank waits for the others in a collective; default: 300",
     "MB_CACHE": "folder: what was measured on this machine; default: ~/.cache/megbrain_py",
     "MB_COSTS": "what memory planning takes instructions to cost: measured (default) or roofline",
     "MB_TEST_DATA": "folder with real data sets for the tests",
@@ -38,6 +40,18 @@ def num_threads() -> int | None:
     if not text.isdigit() or int(text) < 1:
         raise EngineError(f"MB_NUM_THREADS: expected a number >= 1, found {text!r}")
     return int(text)
+
+
+def collective_timeout() -> float:
+    """MB_COLLECTIVE_TIMEOUT in seconds; EngineError when it is no positive number."""
+    text = _get("MB_COLLECTIVE_TIMEOUT") or "300"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.0 < seconds < math.inf:
+        raise EngineError(f"MB_COLLECTIVE_TIMEOUT: expected seconds > 0, found {text!r}")
+    return seconds
 
 
 def isa() -> str | None:

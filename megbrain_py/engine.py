@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from megbrain_py import debug
+from megbrain_py import debug, ranks
 from megbrain_py.dtypes import Array, TensorType
 from megbrain_py.errors import EngineError
 from megbrain_py.plan import Instruction, Plan
@@ -23,9 +23,42 @@ if _isa is not None:
         _engine.choose_isa(_isa)
     except _engine.NativeError as error:
         raise EngineError(f"MB_ISA={_isa}: {error}") from None
+_engine.set_collective_limit(debug.collective_timeout())
 _threads = debug.num_threads()
 if _threads is not None:
     _engine.set_default_num_threads(_threads)
+
+
+class Communicator(Protocol):
+    """How one rank reaches the others outside of a graph. NativeError is `CommunicatorError`."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    def exchange(self, bytes: bytes) -> list[bytes]: ...
+    def abort(self, reason: str) -> None: ...
+
+
+CommunicatorError = _engine.NativeError
+
+
+def make_local(size: int) -> list[Communicator]:
+    """A communicator for each of `size` ranks that are threads of this process."""
+    return list(_engine.make_local(size))
+
+
+def make_mpi(library: str) -> Communicator:
+    """All processes of one mpiexec, through this libmpi_abi.so; EngineError when it is none."""
+    try:
+        return _engine.make_mpi(library)
+    except _engine.NativeError as error:
+        raise EngineError(str(error)) from None
+
+
+def finish_mpi() -> None:
+    """Before the process ends: leave MPI, or end its other processes after an error."""
+    _engine.finish_mpi()
 
 
 def open_device(device: str) -> None:
@@ -92,7 +125,8 @@ class Executable:
     def __init__(self, plan: Plan) -> None:
         try:
             check_plan(plan)
-            self._native = _engine.Executable(plan, [block.array for block in plan.state])
+            state = [block.array for block in plan.state]
+            self._native = _engine.Executable(plan, state, ranks.current().communicator)
         except (EngineError, _engine.NativeError) as error:
             raise EngineError(f"load: {error}") from None
 
@@ -125,8 +159,8 @@ class Executable:
 
 
 def arena_bytes() -> int:
-    """Size of the CPU's scratch arena now: the largest plan loaded so far."""
-    return int(_engine.arena_bytes())
+    """Size of this rank's scratch arena now: the largest plan loaded so far."""
+    return int(_engine.arena_bytes(ranks.current().device))
 
 
 def num_threads() -> int:
@@ -137,6 +171,17 @@ def num_threads() -> int:
 def set_num_threads(count: int) -> None:
     """Threads for the runs that this thread starts from now on."""
     _engine.set_num_threads(count)
+
+
+def share_processors(parts: int) -> None:
+    """This process is one of `parts` that use the same processors: its threads become fewer.
+
+    MB_NUM_THREADS stands above this.
+    """
+    if debug.num_threads() is None:
+        each = max(1, num_threads() // parts)
+        _engine.set_default_num_threads(each)
+        _engine.set_num_threads(each)
 
 
 def instruction_set() -> str:

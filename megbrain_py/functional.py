@@ -4,6 +4,7 @@ from megbrain_py.graph import register_sugar
 from megbrain_py.ops.anchors import anchors as anchors
 from megbrain_py.ops.batch_norm import batch_norm as batch_norm
 from megbrain_py.ops.batch_norm import moments as moments
+from megbrain_py.ops.batch_norm import moments_over as moments_over
 from megbrain_py.ops.batch_norm import normalise as normalise
 from megbrain_py.ops.binary import add as add
 from megbrain_py.ops.binary import div as div
@@ -24,6 +25,12 @@ from megbrain_py.ops.box_coding import clip_boxes as clip_boxes
 from megbrain_py.ops.box_coding import decode_boxes as decode_boxes
 from megbrain_py.ops.box_coding import encode_boxes as encode_boxes
 from megbrain_py.ops.cast import cast as cast
+from megbrain_py.ops.collective import all_gather as all_gather
+from megbrain_py.ops.collective import all_reduce as all_reduce
+from megbrain_py.ops.collective import all_reduce_together as all_reduce_together
+from megbrain_py.ops.collective import broadcast as broadcast
+from megbrain_py.ops.collective import merge_moments as merge_moments
+from megbrain_py.ops.collective import reduce_scatter as reduce_scatter
 from megbrain_py.ops.conv import conv2d as conv2d
 from megbrain_py.ops.conv import conv_transpose2d as conv_transpose2d
 from megbrain_py.ops.group_norm import group_norm as group_norm

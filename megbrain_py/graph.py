@@ -20,7 +20,7 @@ from megbrain_py.node import describe as describe
 from megbrain_py.node import make_node as make_node
 from megbrain_py.node import origin_of as origin_of
 from megbrain_py.node import register_sugar as register_sugar
-from megbrain_py.node import taking_place_of
+from megbrain_py.node import taking_place_of as taking_place_of
 from megbrain_py.node import user_origin as user_origin
 
 if TYPE_CHECKING:

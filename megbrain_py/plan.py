@@ -139,6 +139,21 @@ class Plan:
             return instruction.kernel
         return f"{WAIT} ({self.instructions[instruction.waits_for].kernel})"
 
+    @property
+    def agreement(self) -> str:
+        """What all ranks must have in common before a run: collectives in order, parameters.
+
+        Empty where there is no collective. Other values may have other shapes on each rank.
+        """
+        collectives = [step for step in self.instructions if getattr(step.op, "collective", False)]
+        lines = [
+            f"{step.op}({', '.join(str(self.slots[s].type) for s in step.inputs)}) at {step.origin}"
+            for step in collectives
+        ]
+        if lines:
+            lines += [f"{b.label}: {b.type}" for b in self.state if not b.constant]
+        return "\n".join(lines)
+
     def flops(self, instruction: Instruction) -> int:
         """The arithmetic that the instruction makes; 0 where its operator does not say."""
         if instruction.op is None:

@@ -75,6 +75,8 @@ def test_the_engine_names_no_operator() -> None:
         named = names & set(re.findall(r'"(\w+)"', file.read_text()))
         if file.name == "kernel.h":
             named -= {"gelu", "conv2d"}  # how a kernel file is written, in a comment
+        if file.name == "communicator.h":
+            named -= {"sum", "max", "min"}  # what a reduction does
         assert not named, f"{file.name} names {named}"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import megbrain_py as mb
-from megbrain_py import debug, engine
+from megbrain_py import debug, distributed, engine
 from megbrain_py import functional as F
 from megbrain_py.cli.main import _RUNS
 from megbrain_py.plan import Instruction, Plan, Slot
@@ -109,6 +109,11 @@ def _written_by_hand() -> engine.Executable:
     return engine.Executable(Plan(slots, steps, {"a": 0}, {"y": 0}, (), 128, 128))
 
 
+def _different_ranks() -> None:
+    reduction = ("sum", "max")[distributed.current().rank]
+    mb.compile(F.all_reduce(_a(), reduction))(a=np.zeros((3, 4)))  # type: ignore[arg-type]
+
+
 def _compiled() -> mb.Function:
     return mb.compile({"y": _a() + 1.0})
 
@@ -126,6 +131,7 @@ ERRORS: dict[str, Callable[[], object]] = {
     "call: input a expects shape": lambda: _compiled()(a=np.zeros((3, 5))),
     "call: input a expects float32": lambda: _compiled()(a=np.zeros((3, 4), complex)),
     "gather at": _run_embedding,
+    "the ranks run different": lambda: distributed.run(_different_ranks, 2),
     "load: no kernel on": lambda: mb.compile(_Missing()(_a())),
     "load: add at": _written_by_hand,
 }

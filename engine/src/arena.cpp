@@ -52,11 +52,6 @@ void prefault(char* begin, std::size_t bytes) {
 
 }  // namespace
 
-Arena& Arena::scratch() {
-  static Arena arena;
-  return arena;
-}
-
 Arena::Arena() {
   for (reserved_ = kMostReserved; reserved_ >= kLeastReserved; reserved_ /= 2) {
     base_ = static_cast<char*>(map(reserved_, PROT_NONE));  // address space limits may refuse

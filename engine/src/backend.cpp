@@ -19,15 +19,15 @@ class CpuBackend final : public Backend {
   CpuBackend() : Backend(Device::kCpu) {}
   void use() override {}
   Memory scratch(std::size_t bytes) override {
-    Arena::scratch().reserve(bytes);
-    return Memory(Memory(), Arena::scratch().base());  // nobody owns it
+    arena_.reserve(bytes);
+    return Memory(Memory(), arena_.base());  // nobody owns it
   }
   Memory borrow(std::size_t bytes) override {
-    Arena& arena = Arena::scratch();
-    const std::size_t before = arena.size();
-    arena.reserve(bytes);
-    return Memory(arena.base(), [&arena, before](void*) { arena.shrink(before); });
+    const std::size_t before = arena_.size();
+    arena_.reserve(bytes);
+    return Memory(arena_.base(), [this, before](void*) { arena_.shrink(before); });
   }
+  std::size_t scratch_size() const override { return arena_.size(); }
   Memory allocate(std::size_t) override { nothing_to_copy(); }
   Memory allocate_staging(std::size_t) override { nothing_to_copy(); }
   void copy_in(void*, const void*, std::size_t) override { nothing_to_copy(); }
@@ -39,6 +39,8 @@ class CpuBackend final : public Backend {
 
  private:
   [[noreturn]] static void nothing_to_copy() { fail("the CPU's memory is the host's"); }
+
+  Arena arena_;
 };
 
 std::filesystem::path folder_of_this_module() {
@@ -74,11 +76,10 @@ const BackendLibrary& cuda_library() {
   return library;
 }
 
-// The N of "cuda:N", or -1.
-int cuda_index(std::string_view device) {
-  constexpr std::string_view kPrefix = "cuda:";
-  if (!device.starts_with(kPrefix)) return -1;
-  const std::string_view digits = device.substr(kPrefix.size());
+// The N of "kind:N", or -1.
+int index_of(std::string_view device, std::string_view kind) {
+  if (!device.starts_with(kind)) return -1;
+  const std::string_view digits = device.substr(kind.size());
   int index = -1;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
   return error == std::errc() && end == digits.data() + digits.size() ? index : -1;
@@ -87,18 +88,20 @@ int cuda_index(std::string_view device) {
 }  // namespace
 
 Backend& open_backend(const std::string& device) {
-  static CpuBackend cpu;
-  if (device == "cpu") return cpu;
-  const int index = cuda_index(device);
-  require(index >= 0, "device ", device, " is not known; expected cpu or cuda:0, cuda:1, ...");
+  const int cpu = device == "cpu" ? 0 : index_of(device, "cpu:");
+  const int cuda = index_of(device, "cuda:");
+  require(cpu >= 0 || cuda >= 0, "device ", device,
+          " is not known; expected cpu or cuda:0, cuda:1, ... (or cpu:1, ...: logical devices)");
 
   static std::mutex mutex;
-  static auto& opened = *new std::map<int, std::unique_ptr<Backend>>;  // outlives every executable
+  using Opened = std::map<std::pair<Device, int>, std::unique_ptr<Backend>>;
+  static auto& opened = *new Opened;  // outlives every executable
   const std::scoped_lock lock(mutex);
-  std::unique_ptr<Backend>& backend = opened[index];
+  auto& backend = opened[cpu >= 0 ? std::pair{Device::kCpu, cpu} : std::pair{Device::kCuda, cuda}];
+  if (backend == nullptr && cpu >= 0) backend = std::make_unique<CpuBackend>();
   if (backend == nullptr) {
     try {
-      backend = cuda_library().open(index);
+      backend = cuda_library().open(cuda);
     } catch (const std::exception& error) {
       fail("device ", device, ": ", error.what());
     }

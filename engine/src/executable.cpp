@@ -82,8 +82,12 @@ std::size_t query_workspace(const InstructionSpec& instruction, const std::vecto
   });
 }
 
-Executable::Executable(const PlanSpec& plan, const std::vector<StateBlock>& state)
-    : backend_(open_backend(plan.device)), scratch_bytes_(plan.scratch_bytes) {
+Executable::Executable(const PlanSpec& plan, const std::vector<StateBlock>& state,
+                       std::shared_ptr<Communicator> world)
+    : backend_(open_backend(plan.device)),
+      world_(std::move(world)),
+      agreement_(plan.agreement),
+      scratch_bytes_(plan.scratch_bytes) {
   num_threads();  // see query_workspace
   require_kernels(plan, backend_.device());
   const std::scoped_lock lock(backend_.mutex());
@@ -168,7 +172,8 @@ void Executable::guard_steps() {
     Step& step = steps_[index];
     std::vector<Tensor> own = step.own;
     for (const Step* other : pending) own.insert(own.end(), other->own.begin(), other->own.end());
-    step.launch = guarded(std::move(step.launch), own, scratch_bytes_);
+    step.launch =
+        guarded(std::move(step.launch), own, static_cast<char*>(scratch_.get()), scratch_bytes_);
     if (step.wait >= 0) pending.push_back(&step);
     std::erase_if(pending, [&](const Step* other) { return other->wait == int(index); });
   }
@@ -186,7 +191,8 @@ Executable::Step Executable::bind_step(const InstructionSpec& instruction) {
   step.own.insert(step.own.end(), written.begin(), written.end());
   step.halves = with_title(step.title, [&] {
     const Kernel& kernel = find_kernel(instruction.kernel, backend_.device());
-    const Call call{instruction.kernel, inputs, outputs, workspace, instruction.attrs};
+    const Call call{instruction.kernel, inputs,      outputs, workspace,
+                    instruction.attrs,  world_.get()};
     const std::size_t given = instruction.workspace < 0 ? 0 : workspace.bytes();
     const std::size_t asked =
         kernel.workspace == nullptr
@@ -233,6 +239,7 @@ void Executable::run(const std::map<std::string, Tensor>& feeds,
   backend_.use();
   if (options.poison) backend_.fill(scratch_.get(), kPoison, scratch_bytes_);
   num_threads();  // see query_workspace
+  if (world_ != nullptr && !agreement_.empty()) require_agreement(*world_, agreement_);
   try {
     copy_in(feeds);
     launch_all(options);

@@ -5,7 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include "mb/arena.h"
 #include "mb/kernel.h"
 
 #ifdef MB_GUARD_SLOTS
@@ -17,8 +16,8 @@ namespace mb {
 #ifdef MB_GUARD_SLOTS
 // `launch` with all but `own` of the first `bytes` of the scratch arena out of bounds. Only what
 // lies between them is touched: `own` holds what threads of asynchronous kernels work on, too.
-inline Launch guarded(Launch launch, const std::vector<Tensor>& own, std::size_t bytes) {
-  char* const base = Arena::scratch().base();
+inline Launch guarded(Launch launch, const std::vector<Tensor>& own, char* base,
+                      std::size_t bytes) {
   std::vector<std::pair<std::size_t, std::size_t>> usable, gaps;  // from, to
   for (const Tensor& tensor : own) {
     const char* const begin = static_cast<const char*>(tensor.pointer);
@@ -47,7 +46,9 @@ inline Launch guarded(Launch launch, const std::vector<Tensor>& own, std::size_t
   };
 }
 #else
-inline Launch guarded(Launch launch, const std::vector<Tensor>&, std::size_t) { return launch; }
+inline Launch guarded(Launch launch, const std::vector<Tensor>&, char*, std::size_t) {
+  return launch;
+}
 #endif
 
 }  // namespace mb

@@ -16,12 +16,14 @@ from megbrain_py.nn.linear import ConvTranspose2d as ConvTranspose2d
 from megbrain_py.nn.linear import Embedding as Embedding
 from megbrain_py.nn.linear import Linear as Linear
 from megbrain_py.nn.mode import current_mode as current_mode
+from megbrain_py.nn.mode import over_ranks as over_ranks
 from megbrain_py.nn.mode import train_mode as train_mode
 from megbrain_py.nn.module import Module as Module
 from megbrain_py.nn.normalization import BatchNorm2d as BatchNorm2d
 from megbrain_py.nn.normalization import FrozenBatchNorm2d as FrozenBatchNorm2d
 from megbrain_py.nn.normalization import GroupNorm as GroupNorm
 from megbrain_py.nn.normalization import LayerNorm as LayerNorm
+from megbrain_py.nn.normalization import sync_batch_norms as sync_batch_norms
 from megbrain_py.nn.serialize import load as load
 from megbrain_py.nn.serialize import save as save
 from megbrain_py.parameter import Parameter as Parameter

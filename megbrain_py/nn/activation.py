@@ -51,7 +51,7 @@ class Flatten(Module):
         self.start = start
 
     def forward(self, x: Var) -> Var:
-        return F.reshape(x, (*x.shape[: self.start], -1))
+        return F.flatten(x, self.start)
 
 
 class MaxPool2d(Module):

@@ -7,7 +7,9 @@ fan_in is the product of all sizes but the first, fan_out of all but the second 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -18,18 +20,33 @@ RandomLike: TypeAlias = "np.random.Generator | int | None"
 Fan: TypeAlias = Literal["fan_in", "fan_out"]
 
 _default = np.random.default_rng(0)
+# Of a rank that is a thread: ranks that draw alike must not draw from one generator.
+_of_rank: ContextVar[np.random.Generator | None] = ContextVar("megbrain_py_init", default=None)
 
 
 def seed(value: int) -> None:
     """Restart the generator that layers draw from when they are given none; it starts with 0."""
     global _default  # noqa: PLW0603
-    _default = np.random.default_rng(value)
+    if _of_rank.get() is not None:
+        _of_rank.set(np.random.default_rng(value))
+    else:
+        _default = np.random.default_rng(value)
+
+
+@contextmanager
+def drawing_from(rng: np.random.Generator) -> Iterator[None]:
+    """Inside, layers of this thread that are given no generator draw from this one."""
+    token = _of_rank.set(rng)
+    try:
+        yield
+    finally:
+        _of_rank.reset(token)
 
 
 def generator(rng: RandomLike = None) -> np.random.Generator:
     """A Generator as it is, one made from a seed, or the default one for None."""
     if rng is None:
-        return _default
+        return _of_rank.get() or _default
     return rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng)
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from megbrain_py import functional as F
 from megbrain_py.graph import Var
 from megbrain_py.parameter import Parameter
 
@@ -55,3 +56,12 @@ def train_mode(
         yield mode.updates
     finally:
         _mode.reset(token)
+
+
+def over_ranks(count: Var) -> Var:
+    """The sum of a count over all ranks while a training graph is built; otherwise this rank's own.
+
+    What a loss is divided by: then each rank's loss is its share of the whole batch's, however
+    unequal the ranks' counts are. Evaluation does not wait for other ranks.
+    """
+    return count if current_mode() is None else F.all_reduce(count)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megbrain_py import functional as F
+from megbrain_py import ranks
 from megbrain_py.graph import Var
 from megbrain_py.nn.mode import current_mode
 from megbrain_py.nn.module import Module
@@ -18,15 +19,27 @@ class BatchNorm2d(Module):
 
     While a training graph is built (`train_mode`) the batch's moments are used and the new running
     statistics are recorded; otherwise, and when it was frozen, the running statistics are used.
+    group: ranks whose batches are taken together for that (docs/distributed.md); two_pass: by two
+    collectives, as MegDet's paper has it.
     """
 
-    def __init__(self, channels: int, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+        group: ranks.Group | None = None,
+        two_pass: bool = False,
+    ) -> None:
         self.weight = Parameter(np.ones(channels, np.float32))
         self.bias = Parameter(np.zeros(channels, np.float32))
         self.running_mean = Parameter(np.zeros(channels, np.float32), trainable=False)
         self.running_var = Parameter(np.ones(channels, np.float32), trainable=False)
         self.momentum = momentum
         self.eps = eps
+        self.group = group
+        self.two_pass = two_pass
 
     def forward(self, x: Var) -> Var:
         mode = None if self.frozen else current_mode()
@@ -44,11 +57,26 @@ class BatchNorm2d(Module):
             training=mode is not None,
             momentum=self.momentum if mode is None or mode.momentum is None else mode.momentum,
             eps=self.eps,
+            group=self.group,
+            two_pass=self.two_pass,
         )
         if mode is not None:
             mode.updates[self.running_mean] = mean
             mode.updates[self.running_var] = var
         return y
+
+
+def sync_batch_norms(
+    module: Module, group: ranks.Group | None = None, *, two_pass: bool = False
+) -> None:
+    """Let every BatchNorm2d in `module` take its moments over the ranks of `group` (None: all).
+
+    What torch's SyncBatchNorm.convert_sync_batchnorm does; parameters and names stay.
+    """
+    for inner in module.modules():
+        if isinstance(inner, BatchNorm2d):
+            inner.group = ranks.everyone() if group is None else group
+            inner.two_pass = two_pass
 
 
 class FrozenBatchNorm2d(Module):

@@ -25,7 +25,11 @@ FUSING: tuple[Pass, ...] = (fuse, chain)  # make operators that only the CPU has
 
 def pipeline_for(device: str) -> tuple[Pass, ...]:
     """The passes for a device: on others than the CPU nothing is fused yet."""
-    return PIPELINE if device == "cpu" else tuple(one for one in PIPELINE if one not in FUSING)
+    return (
+        PIPELINE
+        if device.startswith("cpu")
+        else tuple(one for one in PIPELINE if one not in FUSING)
+    )
 
 
 def _switched_off() -> frozenset[str]:

@@ -199,7 +199,7 @@ class RoIHeads(nn.Module):
         c = self.config
         images, rows, kinds = logits.shape
         used = F.cast(first_rows(rows, drawn.total), DType.float32)
-        count = F.cast(F.sum(drawn.total), DType.float32)
+        count = nn.over_ranks(F.cast(F.sum(drawn.total), DType.float32))
         classifier = F.cross_entropy(
             F.reshape(logits, (-1, kinds)),
             F.reshape(drawn.labels, (-1,)),

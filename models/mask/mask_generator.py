@@ -157,6 +157,5 @@ def generator_loss(logits: Var, labels: Var, target: Var, near: Var, is_object: 
     """
     used = F.logical_and(near, F.reshape(is_object, (-1, 1, 1)))
     weight = F.cast(used, DType.float32)
-    return F.binary_cross_entropy_with_logits(
-        of_class(logits, labels), target, weight, count=F.maximum(F.sum(weight), 1.0)
-    )
+    count = F.maximum(nn.over_ranks(F.sum(weight)), 1.0)
+    return F.binary_cross_entropy_with_logits(of_class(logits, labels), target, weight, count=count)

@@ -88,7 +88,7 @@ def mask_loss(logits: Var, labels: Var, target: Var, is_object: Var) -> Var:
     """
     weight = F.cast(is_object, DType.float32)
     pixels = float(target.shape[1] * target.shape[2])
-    count = F.maximum(F.sum(weight), 1.0) * pixels
+    count = F.maximum(nn.over_ranks(F.sum(weight)), 1.0) * pixels
     return F.binary_cross_entropy_with_logits(
         of_class(logits, labels), target, F.reshape(weight, (-1, 1, 1)), count=count
     )

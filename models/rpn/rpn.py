@@ -180,7 +180,7 @@ class RPN(nn.Module):
         logits = F.batched_gather(F.concat(found.logits, 1), drawn)
         used = F.cast(first_rows(rows, total), DType.float32)
         is_object = F.cast(first_rows(rows, positives), DType.float32)
-        count = F.cast(F.sum(total), DType.float32)
+        count = nn.over_ranks(F.cast(F.sum(total), DType.float32))
         objectness = F.binary_cross_entropy_with_logits(logits, is_object, used, count=count)
 
         most = min(rows, int(c.samples * c.positive))  # positives come first

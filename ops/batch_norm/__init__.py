@@ -2,4 +2,5 @@
 
 from megbrain_py.ops.batch_norm.batch_norm import batch_norm as batch_norm
 from megbrain_py.ops.batch_norm.batch_norm import moments as moments
+from megbrain_py.ops.batch_norm.batch_norm import moments_over as moments_over
 from megbrain_py.ops.batch_norm.batch_norm import normalise as normalise

@@ -10,6 +10,7 @@ import numpy as np
 
 from megbrain_py.dtypes import Array, TensorType
 from megbrain_py.errors import GraphError, require
+from megbrain_py.graph import constant
 from megbrain_py.node import Node, Rewriter, Var, describe, user_origin
 from megbrain_py.ops.batch_norm.channel_maps import (
     ChannelAffine,
@@ -21,9 +22,13 @@ from megbrain_py.ops.batch_norm.channel_maps import (
     filled_like,
 )
 from megbrain_py.ops.batch_norm.joined import NormaliseJoined, ReluNormaliseSums, relu_of_norm
-from megbrain_py.ops.binary import add, mul, pow
+from megbrain_py.ops.binary import add, div, maximum, minimum, mul, pow, sub
 from megbrain_py.ops.binary.binary import Add
+from megbrain_py.ops.collective import all_reduce, all_reduce_together, merge_moments
+from megbrain_py.ops.stop_gradient import stop_gradient
+from megbrain_py.ops.unary import square
 from megbrain_py.ops.unary.activations import Relu
+from megbrain_py.ranks import Group
 
 
 def _other_axes(x: Array) -> tuple[int, ...]:
@@ -174,6 +179,25 @@ def moments(x: Var) -> tuple[Var, Var]:
     return mean, m2
 
 
+def moments_over(x: Var, group: Group, *, two_pass: bool = False) -> tuple[Var, Var, Var]:
+    """(count[1], mean[C], m2[C]) of the values that all ranks of the group hold together.
+
+    Ranks may hold different numbers of images, and none. One collective of the ranks' own moments;
+    two_pass: as MegDet's paper has it, the sums first, then the sums of squared deviations from the
+    common mean: two collectives and one more walk over x.
+    """
+    own = constant(np.full(1, x.type.count // max(x.shape[1], 1), x.dtype.numpy))
+    if not two_pass:
+        return merge_moments(own, *moments(x), group)
+    count, total = all_reduce_together([own, channel_sum(x)], group)
+    count = stop_gradient(count)
+    mean = div(total, maximum(count, 1.0))
+    # The deviations add up to 0, so m2 does not change with the mean.
+    fixed = stop_gradient(mean)
+    centred = ChannelAffine()(x, filled_like(mean, 1.0), fixed, filled_like(mean, 0.0))
+    return count, mean, all_reduce(channel_sum(square(centred)), group=group)
+
+
 def normalise(x: Var, mean: Var, var: Var, gamma: Var, beta: Var, eps: float = 1e-5) -> Var:
     """(x - mean) / sqrt(var + eps) * gamma + beta for each channel (axis 1) of x."""
     result: Var = Normalise(eps)(x, mean, var, gamma, beta)
@@ -190,6 +214,8 @@ def batch_norm(
     training: bool,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    group: Group | None = None,
+    two_pass: bool = False,
 ) -> tuple[Var, Var, Var]:
     """Batch norm of x `[N, C, ...]`: (y, new running mean, new running variance).
 
@@ -197,9 +223,17 @@ def batch_norm(
     `momentum` towards the batch's mean and unbiased variance (torch's rule). Otherwise normalises
     by the running values and returns them as they are. Raises GraphError for a training batch with
     fewer than two values a channel. Source: Ioffe and Szegedy 2015.
+
+    group: ranks whose batches have their moments in common, in training (see `moments_over` for
+    two_pass). Their running values stay equal. Source: Peng et al., MegDet, 2018.
     """
     if not training:
         return normalise(x, running_mean, running_var, gamma, beta, eps), running_mean, running_var
+    if group is not None and len(set(group.colors)) < len(group.colors):
+        return _over_group(
+            x, gamma, beta, running_mean, running_var, momentum, eps,
+            moments_over(x, group, two_pass=two_pass),
+        )  # fmt: skip
     mean, m2 = moments(x)
     count = x.type.count // max(x.shape[1], 1)
     if count < 2:
@@ -211,3 +245,18 @@ def batch_norm(
     new_mean = add(mul(running_mean, 1.0 - momentum), mul(mean, momentum))
     unbiased = mul(m2, momentum / (count - 1))
     return y, new_mean, add(mul(running_var, 1.0 - momentum), unbiased)
+
+
+def _over_group(
+    x: Var, gamma: Var, beta: Var, running_mean: Var, running_var: Var, momentum: float,
+    eps: float, merged: tuple[Var, Var, Var],
+) -> tuple[Var, Var, Var]:  # fmt: skip
+    """Batch norm by moments whose count is known in the run only; running values that no image
+    has touched stay as they are."""
+    count, mean, m2 = merged
+    y = normalise(x, mean, div(m2, maximum(count, 1.0)), gamma, beta, eps)
+    rate = mul(minimum(count, 1.0), momentum)
+    keep = sub(1.0, rate)
+    unbiased = div(m2, maximum(sub(count, 1.0), 1.0))
+    new_mean = add(mul(running_mean, keep), mul(mean, rate))
+    return y, new_mean, add(mul(running_var, keep), mul(unbiased, rate))

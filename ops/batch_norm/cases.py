@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from megbrain_py import functional as F
+from megbrain_py import ranks
 from megbrain_py.dtypes import Array
 from megbrain_py.graph import Var, constant
 from megbrain_py.op_testing import Benchmark, Case, ErrorCase, channels_last, normal
@@ -77,7 +78,15 @@ CASES = [
     for kind, shape in _SHAPES.items()
     for name, build in {"train": _train, "evaluate": _evaluate}.items()
 ]  # fmt: skip
+
+
+def _two_pass(x: Var) -> tuple[Var, Var]:
+    _, mean, m2 = F.moments_over(x, ranks.Group((0,)), two_pass=True)
+    return mean, m2
+
+
 CASES += [
+    Case("moments_two_pass", _two_pass, {"x": normal(3, 7, 5, 4)}),
     Case("moments", F.moments, {"x": normal(3, 7, 5, 4)}),
     Case("moments_far_mean", F.moments, {"x": normal(9, 5, 13, 11, shift=3e3)},
          grad=()),

@@ -7,7 +7,7 @@ namespace mb {
 
 class Arena {
  public:
-  static Arena& scratch();  // the CPU's
+  Arena();
 
   // Makes at least `bytes` usable; addresses handed out before stay valid. Prefaulted.
   void reserve(std::size_t bytes);
@@ -23,8 +23,6 @@ class Arena {
   ~Arena();
 
  private:
-  Arena();
-
   char* base_ = nullptr;
   std::size_t reserved_ = 0;
   std::size_t size_ = 0;

@@ -36,6 +36,7 @@ class Backend {
   // As `scratch`, for a while: what it takes beyond the scratch block is given back with its owner,
   // who must hold the mutex until then.
   virtual Memory borrow(std::size_t bytes) { return scratch(bytes); }
+  virtual std::size_t scratch_size() const { return 0; }             // its bytes now; on the CPU
   virtual void fill(void* device, int byte, std::size_t bytes) = 0;  // in the stream's order
   // Waits for the stream; throws Error when something in it failed.
   virtual void synchronize() = 0;
@@ -55,7 +56,9 @@ class Backend {
   std::mutex mutex_;
 };
 
-// The backend of "cpu" or "cuda:0", opened at the first call; throws Error saying what is missing.
+// The backend of "cpu", "cpu:1" or "cuda:0", opened at the first call; throws Error saying what is
+// missing. "cpu:N" are logical devices of one machine, for ranks that are threads: each has a
+// scratch arena of its own, and runs its executables beside the others'. "cpu" is "cpu:0".
 Backend& open_backend(const std::string& device);
 
 // What a backend's shared object exports, under the name kBackendEntry.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "mb/backend.h"
+#include "mb/communicator.h"
 #include "mb/kernel.h"
 
 namespace mb {
@@ -34,7 +35,8 @@ struct PlanSpec {
   std::vector<InstructionSpec> instructions;
   std::map<std::string, int> feeds, fetches;  // name -> slot
   std::size_t scratch_bytes = 0;
-  std::string device;  // "cpu", "cuda:0"
+  std::string device;     // "cpu", "cuda:0"
+  std::string agreement;  // what all ranks must have in common; empty: it has no collectives
 };
 
 // A parameter or a constant, in the host's memory.
@@ -62,8 +64,10 @@ struct Interval {
 
 class Executable {
  public:
-  // Checks the plan against memory (every slot inside its block), binds all kernels.
-  Executable(const PlanSpec& plan, const std::vector<StateBlock>& state);
+  // Checks the plan against memory (every slot inside its block), binds all kernels. `world`: the
+  // ranks that its collectives talk to, or null.
+  Executable(const PlanSpec& plan, const std::vector<StateBlock>& state,
+             std::shared_ptr<Communicator> world);
 
   // Copies `feeds` in (rows layout), runs, copies the fetches out. No allocation, no Python.
   // On a device with memory of its own all parameters are copied in too, and those that the run
@@ -110,6 +114,8 @@ class Executable {
   void await_pending() noexcept;
 
   Backend& backend_;
+  std::shared_ptr<Communicator> world_;
+  std::string agreement_;
   Memory scratch_, staging_;
   std::vector<Tensor> slots_;
   std::vector<Mirror> mirrors_;

@@ -21,7 +21,8 @@ namespace mb {
 
 enum class Device : std::uint8_t { kCpu, kCuda };
 
-class Stream;  // CUDA's stream; nothing on the CPU
+class Communicator;  // of all ranks (mb/communicator.h)
+class Stream;        // CUDA's stream; nothing on the CPU
 using Launch = std::function<void(Stream&)>;
 
 // Work that goes on while other kernels run (a collective, a copy): `start` returns at once, `wait`
@@ -39,6 +40,7 @@ struct Call {
   std::span<const Tensor> outputs;
   Tensor workspace;  // uint8, as many bytes as workspace(Call) asked for
   const Attrs& attrs;
+  Communicator* world = nullptr;  // null: this program has one rank
 
   const Tensor& in(std::size_t index) const { return inputs[index]; }
   const Tensor& out(std::size_t index = 0) const { return outputs[index]; }
