@@ -18,8 +18,8 @@ from megbrain_py.planning.benchmark_graphs import never_again, random_training
 from megbrain_py.planning.memplan import MemoryGraph, Task, from_json, read, to_json
 from megbrain_py.planning.recompute import (
     LIMITS,
-    Schedule,
     Planner,
+    Schedule,
     events,
     lower_bound,
     measure,

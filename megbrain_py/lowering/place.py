@@ -104,7 +104,9 @@ class _Slots:
         key = v, storage
         if key not in self._number:
             if storage.state is not None:
-                slot = Slot(v.type, "state", storage.state, -1, self.end, self.labels[storage.state])
+                slot = Slot(
+                    v.type, "state", storage.state, -1, self.end, self.labels[storage.state]
+                )
             else:
                 offset, life = self.placed.offsets[storage], self.placed.lives[storage]
                 slot = Slot(v.type, "scratch", offset, *life, str(v.node.op.name))
