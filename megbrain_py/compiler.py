@@ -234,7 +234,7 @@ def _optimised(
     for target in updates:
         if not isinstance(target, Parameter):
             raise CompileError(f"compile: only a Parameter can be updated\n  {describe(target)}")
-    graph = Graph(named, dict(updates))
+    graph = Graph(named, {p: new for p, new in updates.items()})
     used = graph.placeholders
     accepted = {v.node.op.label: v for v in inputs or [] if isinstance(v.node.op, Placeholder)}
     for name in accepted | used:

@@ -1,4 +1,4 @@
-"""The memory of a plan over time, in numbers: what is live when, what is made again, at what cost."""
+"""The memory of a plan over time: what is live when, what is made again, at what cost."""
 
 from __future__ import annotations
 

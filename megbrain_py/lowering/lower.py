@@ -70,9 +70,11 @@ def lower_within(
             record = _record(problem, vanilla, live, bytes, effort, seconds, None)
             return replace(vanilla, budget=record)
         if fitted.arranged is None:
-            least = fitted.least and fitted.least.places
-            plan = least and make_plan(program, least.runs, least.placed, device)
-            return Refused(bytes, plan and plan.scratch_bytes, plan, vanilla.state_bytes)
+            if fitted.least is None:
+                return Refused(bytes, None, None, vanilla.state_bytes)
+            least = fitted.least.places
+            plan = make_plan(program, least.runs, least.placed, device)
+            return Refused(bytes, plan.scratch_bytes, plan, vanilla.state_bytes)
         record = _record(problem, vanilla, live, bytes, effort, seconds, fitted)
         made = fitted.arranged.places
         return replace(make_plan(program, made.runs, made.placed, device), budget=record)

@@ -116,7 +116,7 @@ def _permits(
     if step.asynchronous:  # its inputs are read until the wait
         return ()
     inputs = [program.storage[v] for v in step.inputs]
-    found = {}
+    found: dict[tuple[int, int], None] = {}
     for o, i in step.permits():
         out = program.storage[step.outputs[o]]
         if out in number and out not in inputs and may_take(step, inputs, o, i, out.size):
@@ -152,11 +152,11 @@ def runs_of(problem: MemoryProblem, events: Sequence[Sequence[Any]]) -> Runs:
             else:
                 now[tensor] = Storage(problem.storages[tensor].size)
         if step is None:
-            feeds = {n: (v, *places([v])) for n, v in program.graph.placeholders.items()}
+            feeds = {n: (v, places([v])[0]) for n, v in program.graph.placeholders.items()}
             continue
         runs.append(Run(step, inputs, places(step.outputs), count.get(step, 0)))
         count[step] = count.get(step, 0) + 1
-    fetches = {name: (v, *places([v])) for name, v in program.fetched.items()}
+    fetches = {name: (v, places([v])[0]) for name, v in program.fetched.items()}
     return Runs(runs, feeds, fetches)
 
 
@@ -174,14 +174,14 @@ def stale_read(problem: MemoryProblem, order: Sequence[int]) -> tuple[int, int] 
             if not places.isdisjoint(problem.program.storage[v] for v in before.inputs):
                 must_precede.setdefault(before, []).append(step)
     for position, task in enumerate(order):
-        step = problem.step(task)
-        if step is None:
+        run = problem.step(task)
+        if run is None:
             continue
-        for writer in must_precede.get(step, ()):
+        for writer in must_precede.get(run, ()):
             if writer in written:
                 return written[writer], position
-        if _writes_state(problem.program, step):
-            written[step] = position
+        if _writes_state(problem.program, run):
+            written[run] = position
     return None
 
 

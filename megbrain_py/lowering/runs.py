@@ -43,8 +43,8 @@ def each_once(program: Program) -> Runs:
 
     return Runs(
         [Run(step, places(step.inputs), places(step.outputs)) for step in program.steps],
-        {name: (v, *places([v])) for name, v in program.graph.placeholders.items()},
-        {name: (v, *places([v])) for name, v in program.fetched.items()},
+        {name: (v, places([v])[0]) for name, v in program.graph.placeholders.items()},
+        {name: (v, places([v])[0]) for name, v in program.fetched.items()},
     )
 
 
