@@ -77,8 +77,10 @@ def _overwrite_dead_inputs(program: Program) -> dict[Storage, Storage]:
     the step that makes it, where the operator permits."""
     last: dict[Storage, Step] = {}
     for step in program.steps:
-        for v in (*step.inputs, *step.outputs):  # a wait counts as the step that it ends
-            last[program.storage[v]] = step.waits_for or step
+        for v in (*step.inputs, *step.outputs):
+            storage = program.storage[v]
+            if step.waits_for is None or last[storage] is not step.waits_for:
+                last[storage] = step  # a wait alone does not keep its step from writing in place
     kept = {program.storage[v] for v in program.fetched.values()}
     place = {storage: storage for storage in program.storage.values()}
     owns = {storage: [storage] for storage in place}

@@ -80,7 +80,8 @@ def _fit(planner: Planner, budget: int, progress: Progress, arrange: Arrange[T])
         allowed -= max(lost, allowed // 200, 1)
         schedule = planner.at(allowed)
         seconds += schedule.seconds
-    smallest = planner.smallest()
+    # From a planner that has seen no other budget: so the least arena is the same at every budget.
+    smallest = Planner(planner.graph, planner.limits, progress, planner.seeds).smallest()
     arranged = arrange(smallest.runs, budget) if smallest.runs is not None else None
     if arranged is not None and arranged.arena <= budget:
         return Fitted(budget, _answer(first, smallest, budget, seconds), arranged)
