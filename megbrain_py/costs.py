@@ -36,7 +36,7 @@ def estimate(
     if instruction.waits_for is not None:
         return _LAUNCH  # its starter's cost is that of the whole work
     op = instruction.op
-    repeatable = op is None or (op.pure and not op.collective)  # a run more must not be noticed
+    repeatable = op is None or op.repeatable  # it is run here
     if debug.costs() == "roofline" or not repeatable:
         return roofline(instruction, inputs, outputs)
     path = _path(device)

@@ -54,7 +54,6 @@ class Operator(ABC):
     elementwise: ClassVar[bool] = False  # each output element needs only its own input elements
     collective: ClassVar[bool] = False  # talks to other ranks: order fixed, never repeated
     side_by_side: ClassVar[bool] = False  # inputs should lie in one piece, in their order
-    repeatable: ClassVar[bool] = True  # may run a second time to save memory, if it is pure
     asynchronous: ClassVar[bool] = False  # its work may go on while later instructions run
     random: ClassVar[bool] = False  # draws from a counter: a repeated node draws the same numbers
     source: ClassVar[bool] = False  # has no instruction: a placeholder, a parameter, a constant
@@ -74,6 +73,11 @@ class Operator(ABC):
     def name(self) -> str:
         """What the user reads in messages and prints."""
         return self.kernel or type(self).__name__.lower()
+
+    @property
+    def repeatable(self) -> bool:
+        """Would nobody notice if it ran once more?"""
+        return self.pure and not self.collective
 
     # Subclasses name their inputs; mypy allows that under a signature of Any only.
     @abstractmethod

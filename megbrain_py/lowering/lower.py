@@ -11,7 +11,7 @@ from megbrain_py.graph import Graph
 from megbrain_py.lowering.memory_graph import MemoryProblem, Price
 from megbrain_py.lowering.place import make_plan, place
 from megbrain_py.lowering.program import Program, Query
-from megbrain_py.lowering.runs import each_once
+from megbrain_py.lowering.runs import Runs, each_once
 from megbrain_py.lowering.updates import place_updates
 from megbrain_py.lowering.within import Arrangement, plan_within
 from megbrain_py.plan import BudgetRecord, Plan
@@ -36,7 +36,8 @@ class Refused:
 
 def lower(graph: Graph, query: Query, device: str = "cpu") -> Plan:
     """Decide everything: updates, order, in-place writes, offsets. `query` asks the engine."""
-    return _each_once(_read(graph, query), device)
+    program = _read(graph, query)
+    return _plan_of(program, each_once(program), device)
 
 
 def lower_within(
@@ -56,9 +57,9 @@ def lower_within(
     instruction takes. Where that plan fits it is the answer.
     """
     program = _read(graph, query)
-    steps = list(program.steps)
-    vanilla = _each_once(program, device)
-    order, program.steps = program.steps, steps
+    once = each_once(program)
+    vanilla = _plan_of(program, once, device)
+    order = [run.step for run in once.runs]
     room = [scratch_of(budget, vanilla) for budget in budgets]
     tight = sorted({bytes for bytes in room if bytes < vanilla.scratch_bytes})
     problem, found = plan_within(program, price, tight, effort, progress, order)
@@ -90,8 +91,7 @@ def _read(graph: Graph, query: Query) -> Program:
     return program
 
 
-def _each_once(program: Program, device: str) -> Plan:
-    runs = each_once(program)
+def _plan_of(program: Program, runs: Runs, device: str) -> Plan:
     return make_plan(program, runs, place(runs), device)
 
 

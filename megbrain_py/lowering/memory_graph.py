@@ -105,8 +105,7 @@ def _must_run(program: Program, step: Step) -> bool:
 
 
 def _once(program: Program, step: Step) -> bool:
-    op = step.op
-    repeatable = op is None or (op.pure and op.repeatable and not op.collective)
+    repeatable = step.op is None or step.op.repeatable
     return not repeatable or step.asynchronous or _must_run(program, step)
 
 

@@ -35,14 +35,14 @@ class Runs:
 
 def each_once(program: Program) -> Runs:
     """The steps in an order of few live bytes, in place where they may."""
-    program.steps = _order(program)
-    place = _overwrite_dead_inputs(program)
+    order = _order(program)
+    place = _overwrite_dead_inputs(program, order)
 
     def places(variables: Sequence[Var]) -> tuple[Storage, ...]:
         return tuple(place[program.storage[v]] for v in variables)
 
     return Runs(
-        [Run(step, places(step.inputs), places(step.outputs)) for step in program.steps],
+        [Run(step, places(step.inputs), places(step.outputs)) for step in order],
         {name: (v, places([v])[0]) for name, v in program.graph.placeholders.items()},
         {name: (v, places([v])[0]) for name, v in program.fetched.items()},
     )
@@ -72,11 +72,11 @@ def _order(program: Program) -> list[Step]:
     return [program.steps[t] for t in delay(problem, order, waits, peak(problem, order))]
 
 
-def _overwrite_dead_inputs(program: Program) -> dict[Storage, Storage]:
+def _overwrite_dead_inputs(program: Program, order: Sequence[Step]) -> dict[Storage, Storage]:
     """For each storage the one whose memory it takes: its own, or that of an input which dies at
     the step that makes it, where the operator permits."""
     last: dict[Storage, Step] = {}
-    for step in program.steps:
+    for step in order:
         for v in (*step.inputs, *step.outputs):
             storage = program.storage[v]
             if step.waits_for is None or last[storage] is not step.waits_for:
@@ -84,7 +84,7 @@ def _overwrite_dead_inputs(program: Program) -> dict[Storage, Storage]:
     kept = {program.storage[v] for v in program.fetched.values()}
     place = {storage: storage for storage in program.storage.values()}
     owns = {storage: [storage] for storage in place}
-    for step in program.steps:
+    for step in order:
         inputs = [place[program.storage[v]] for v in step.inputs]
         placed: set[int] = set()  # outputs that have found a place
         for o, i in step.permits():

@@ -52,6 +52,8 @@ def fit_arena(
     arrange(runs, budget): offsets for a sequence of runs, if possible within the budget; None when
     the runs cannot be used. Over the budgets of one call more bytes never cost more.
     """
+    if not budgets:
+        return []
     planner = Planner(graph, LIMITS[effort], progress, seeds)
     found: dict[int, Fitted[T]] = {}
     best: Fitted[T] | None = None  # at a smaller budget: fits here too

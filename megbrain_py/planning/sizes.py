@@ -18,9 +18,16 @@ def parse_size(text: str) -> int:
     return int(float(found[1]) * unit)
 
 
-def show_size(size: int) -> str:
-    """1.50 GiB, 512.0 MiB, 4.0 KiB, 12 bytes."""
+def unit_of(size: int) -> tuple[int, str]:
+    """The largest unit that is not larger than `size`: its bytes and its name."""
     for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if size >= unit:
-            return f"{size / unit:,.{2 if name == 'GiB' else 1}f} {name}"
-    return f"{size} bytes"
+            return unit, name
+    return 1, "bytes"
+
+
+def show_size(size: int) -> str:
+    """1.50 GiB, 512.0 MiB, 4.0 KiB, 12 bytes."""
+    unit, name = unit_of(size)
+    digits = {"GiB": 2, "bytes": 0}.get(name, 1)
+    return f"{size / unit:,.{digits}f} {name}"

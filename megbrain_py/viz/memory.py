@@ -10,6 +10,7 @@ import numpy as np
 
 from megbrain_py.plan import Plan, Slot
 from megbrain_py.plan_memory import MemoryProfile, memory_profile
+from megbrain_py.planning.sizes import unit_of
 from megbrain_py.viz.curves import save_figure
 
 
@@ -24,7 +25,7 @@ def draw_memory(plan: Plan, path: str | Path, title: str = "") -> MemoryProfile:
     figure = Figure(figsize=(12, 9))
     figure.subplots_adjust(left=0.08, right=0.98, bottom=0.07, top=0.93, hspace=0.18)
     above, below = figure.subplots(2, 1, sharex=True)
-    unit, name = _unit(profile.arena_bytes)
+    unit, name = unit_of(profile.arena_bytes)
     steps = np.arange(len(profile.live))
     above.fill_between(steps, profile.live / unit, step="mid", color="#56b4e9", label="values")
     if profile.workspace.any():
@@ -54,13 +55,6 @@ def draw_memory(plan: Plan, path: str | Path, title: str = "") -> MemoryProfile:
     below.set_xlim(-0.5, len(profile.live) - 0.5)
     save_figure(figure, Path(path))
     return profile
-
-
-def _unit(size: int) -> tuple[float, str]:
-    for unit, name in ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB")):
-        if size >= unit:
-            return unit, name
-    return 1.0, "bytes"
 
 
 def _mark_peak(axes: Any, plan: Plan, profile: MemoryProfile, unit: float, name: str) -> None:
