@@ -85,7 +85,9 @@ def test_a_kernel_that_leaves_its_slot_is_seen() -> None:
         "              for n, at in ((16, 0), (8, 64), (8, 128)))\n"
         "step = Instruction('copy', (0,), (1,), {}, 'planted.py:1')\n"  # 16 numbers into 8
         "plan = Plan(slots, (step,), {'x': 0}, {}, (), 192, 192)\n"
-        "_engine.Executable(plan, []).run({'x': np.zeros(16, 'f')}, {}, False, False, None)\n"
+        "from megbrain_py import engine, ranks\n"
+        "loaded = _engine.Executable(plan, [], ranks.current().communicator)\n"
+        "loaded.run({'x': np.zeros(16, 'f')}, {}, False, False, None)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
