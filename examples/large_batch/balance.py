@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,25 +55,42 @@ def ratios(positives: Array, drawn: Array, size: int) -> Array:
 @dataclass(frozen=True)
 class Balance:
     """By size of batch: the mean positive ratio, its standard deviation over the mean, its 5 %
-    quantile; and the slope of the second on log-log paper."""
+    quantile; and the slope of the second on log-log paper, in the order of the files and in others:
+    the mean of random ones and the bounds of 95 % of them."""
 
     mean: list[Interval]
     spread: list[Interval]
     low: list[Interval]
     slope: Interval
+    shuffled: Interval
 
 
 def statistics(study: Study, phase: str, part: str) -> Balance:
-    """Intervals by bootstrap over pictures."""
+    """Intervals by bootstrap over blocks of pictures."""
     found = counts(study, phase)
     positives, drawn = (np.array(found[f"{part}_{what}"]) for what in ("positives", "drawn"))
 
-    def of(index: Array) -> Array:
-        each = [ratios(positives[index], drawn[index], size) for size in study.batches]
-        spread = [r.std(ddof=1) / r.mean() for r in each]
-        low = [np.quantile(r, 0.05) for r in each]
-        return np.array([r.mean() for r in each] + spread + low + [slope(study.batches, spread)])
+    every = [
+        ratios(positives, drawn, size).reshape(-1, study.block // size) for size in study.batches
+    ]
 
-    figures = bootstrap(len(positives), of, study.resamples // 4)
+    def of(index: Array) -> Array:
+        return _figures([found[index].reshape(-1) for found in every], study.batches)
+
+    def tilt_in(order: Array) -> float:
+        each = [ratios(positives[order], drawn[order], size) for size in study.batches]
+        return float(_figures(each, study.batches)[-1])
+
     n = len(study.batches)
-    return Balance(figures[:n], figures[n : 2 * n], figures[2 * n : 3 * n], figures[-1])
+    *figures, tilt = bootstrap(len(every[0]), of, study.resamples)
+    rng = np.random.default_rng(0)
+    tilts = [tilt_in(rng.permutation(len(drawn))) for _ in range(study.resamples // 4)]
+    shuffled = Interval(float(np.mean(tilts)), *np.quantile(tilts, [0.025, 0.975]).tolist())
+    return Balance(figures[:n], figures[n : 2 * n], figures[2 * n :], tilt, shuffled)
+
+
+def _figures(each: Sequence[Array], sizes: Sequence[int]) -> Array:
+    """Of batches' ratios by size: means, spreads, quantiles, and the slope of the spreads."""
+    spread = [r.std(ddof=1) / r.mean() for r in each]
+    low = [np.quantile(r, 0.05) for r in each]
+    return np.array([r.mean() for r in each] + spread + low + [slope(sizes, spread)])

@@ -29,8 +29,10 @@ class Interval:
     def __str__(self) -> str:
         return self.text(3)
 
-    def text(self, digits: int) -> str:
-        """`value [low, high]`"""
+    def text(self, digits: int | None = None) -> str:
+        """`value [low, high]`; digits: after the point, by default what two figures need."""
+        if digits is None:
+            digits = max(0, 1 - math.floor(math.log10(abs(self.value)))) if self.value else 0
         value, low, high = (f"{x:.{digits}f}" for x in (self.value, self.low, self.high))
         return f"{value} [{low}, {high}]"
 

@@ -72,43 +72,38 @@ def moments_of_pictures(study: Study, net: FasterRCNN) -> dict[str, tuple[int, A
     }
 
 
-def relative_errors(means: Array, squares: Array, sizes: Sequence[int]) -> Array:
-    """[2, sizes]: root mean square errors of batches' means and variances, over the channels.
+def squared_errors(means: Array, squares: Array, block: int, sizes: Sequence[int]) -> Array:
+    """[2, blocks, sizes]: mean squares of the errors of batches' means and variances.
 
-    Of the mean in units of the standard deviation, of the variance relative to it; against the
-    moments of these pictures. Batches are neighbours, drawn without replacement: the factor
-    undoes what that takes off the error of a mean.
+    Of the mean in units of the variance, of the variance relative to it, over the channels; against
+    the moments of all these pictures. A factor undoes what drawing without replacement takes off.
     """
     centre = means.mean(0)
     spread = squares.mean(0) - centre**2
     used = spread > _LEAST
-    found = np.empty((2, len(sizes)))
+    blocks = len(means) // block
+    found = np.empty((2, blocks, len(sizes)))
     for i, size in enumerate(sizes):
-        batches = len(means) // size
-        m = means[: batches * size].reshape(batches, size, -1).mean(1)
-        v = squares[: batches * size].reshape(batches, size, -1).mean(1) - m**2
-        all_drawn = np.sqrt(1 / (1 - size / len(means)))
-        found[0, i] = np.sqrt(np.mean(((m - centre) ** 2 / np.maximum(spread, _LEAST))[:, used]))
-        found[1, i] = np.sqrt(np.mean((v / np.maximum(spread, _LEAST) - 1)[:, used] ** 2))
-        found[:, i] *= all_drawn
+        m = means.reshape(blocks, block // size, size, -1).mean(2)[..., used]
+        v = squares.reshape(blocks, block // size, size, -1).mean(2)[..., used] - m**2
+        found[0, :, i] = ((m - centre[used]) ** 2 / spread[used]).mean((1, 2))
+        found[1, :, i] = ((v / spread[used] - 1) ** 2).mean((1, 2))
+        found[:, :, i] /= 1 - size / len(means)
     return found
 
 
 def _errors(study: Study, net: FasterRCNN) -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for name, (pixels, means, squares) in moments_of_pictures(study, net).items():
+        both = squared_errors(means, squares, study.block, study.batches)
+        found[name] = {"pixels": pixels, "slopes": {}}
+        for kind, blocks in zip(("mean", "var"), both, strict=True):
 
-        def curves(index: Array, m: Array = means, s: Array = squares) -> Array:
-            both = relative_errors(m[index], s[index], study.batches)
-            slopes = [slope(study.batches, one) for one in both]
-            return np.concatenate([both.reshape(-1), slopes])
+            def curve(index: Array, blocks: Array = blocks) -> Array:
+                errors = np.sqrt(blocks[index].mean(0))
+                return np.append(errors, slope(study.batches, errors))
 
-        figures = bootstrap(len(means), curves, max(study.resamples // 8, 50))
-        n = len(study.batches)
-        found[name] = {
-            "pixels": pixels,
-            "mean": [asdict(one) for one in figures[:n]],
-            "var": [asdict(one) for one in figures[n : 2 * n]],
-            "slopes": {"mean": asdict(figures[-2]), "var": asdict(figures[-1])},
-        }
+            *errors, tilt = bootstrap(len(blocks), curve, study.resamples)
+            found[name][kind] = [asdict(one) for one in errors]
+            found[name]["slopes"][kind] = asdict(tilt)
     return found

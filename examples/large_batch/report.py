@@ -44,7 +44,7 @@ def _gradients(study: Study) -> Iterator[str]:
     )
     yield ""
     for phase in PHASES:
-        yield f"Noise scale, {phase}: {results.noise_scale(study, phase).text(0)} pictures"
+        yield f"Noise scale, {phase}: {results.noise_scale(study, phase).text()} pictures"
 
 
 def _hits(found: Interval, theory: float) -> str:
@@ -120,6 +120,7 @@ def _balance(study: Study) -> Iterator[str]:
                     yield [phase, part, str(size), *(f"{100 * one.value:.1f} %" for one in figures)]
                 slope = found.slope.text(2) + _hits(found.slope, -0.5)
                 yield [phase, part, "slope", "", slope, ""]
+                yield [phase, part, "slope, shuffled", "", found.shuffled.text(2), ""]
 
     yield from _table(["weights", "drawn", "batch", "mean", "spread", "5 % quantile"], rows())
 

@@ -109,8 +109,10 @@ def real_walk(study: Study, phase: str) -> Walk:
         return np.array([small / big])
 
     def means(index: Array) -> Array:
-        small, big = max(between(ss, index), 0.0), between(ll, index)
-        distance = np.sqrt(max(between(apart, index), 0.0) / big)
+        small, big, distance = (max(between(p, index), 0.0) for p in (ss, ll, apart))
+        if not small * big > 0:  # lost in the noise
+            return np.full(3, np.nan)
+        distance = np.sqrt(distance / big)
         return np.array([distance, np.sqrt(small / big), between(sl, index) / np.sqrt(small * big)])
 
     return Walk(*bootstrap(n // 2, ratio, study.resamples), *bootstrap(n, means, study.resamples))
