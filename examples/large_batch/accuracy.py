@@ -21,7 +21,6 @@ from examples.large_batch.training import (
     prepare_norms,
     train,
 )
-from megbrain_py.models.faster_rcnn import FasterRCNN
 from megbrain_py.nn.serialize import load, save
 from megbrain_py.training.detector import Detecting, detect_all, figures
 from megbrain_py.training.precise_bn import PreciseNorms
@@ -75,20 +74,21 @@ def _scores(study: Study, arm: Arm, weights: Arrays) -> dict[str, float]:
     """On the validation scenes."""
     net = new_detector(0, weights)
     prepare_norms(net, arm.bn_size and 1, 1)  # alone: only whether they are frozen matters
-    own = _score(study, net)
+    detecting = Detecting(net)
+    own = _score(study, detecting)
     norms = PreciseNorms(net)
     if not norms:
         return {**own, **{f"precise_{name}": value for name, value in own.items()}}
     loader = loader_of(study.data[0], _SCORED_AT_ONCE)
     some = min(_PRECISE, study.train) // _SCORED_AT_ONCE
     with norms.in_use((loader.batch(number) for number in range(some)), seed=0):
-        precise = _score(study, net)
+        precise = _score(study, detecting)
     return {**own, **{f"precise_{name}": value for name, value in precise.items()}}
 
 
-def _score(study: Study, net: FasterRCNN) -> dict[str, float]:
+def _score(study: Study, detecting: Detecting) -> dict[str, float]:
     loader = loader_of(study.data[1], _SCORED_AT_ONCE)
-    found = figures(detect_all(Detecting(net), loader, workers=0))
+    found = figures(detect_all(detecting, loader, workers=0))
     return {name: float(found[name] or 0.0) for name in ("AP", "AP50")}
 
 
