@@ -195,12 +195,12 @@ def compile(
     """
     if device == "cpu":
         device = ranks.current().device
-    optimised, types = _optimised(outputs, inputs, updates or {}, device, pipeline)
+    graph, types = optimised(outputs, inputs, updates or {}, device, pipeline)
     query = functools.partial(engine.workspace_bytes, device=device)
     if memory_budget is None:
-        plan = lower(optimised, query, device)
+        plan = lower(graph, query, device)
     else:
-        (found,) = plans_within(optimised, [memory_budget], device, effort)
+        (found,) = plans_within(graph, [memory_budget], device, effort)
         if isinstance(found, Refused):
             raise CompileError(refusal(found))
         plan = found
@@ -208,7 +208,7 @@ def compile(
     if folder is not None:
         (folder / "plan.txt").write_text(str(plan) + "\n")
         plan.memory.draw(folder / "memory.png")
-    return Function(optimised, plan, types)
+    return Function(graph, plan, types)
 
 
 def plans_within(
@@ -221,7 +221,7 @@ def plans_within(
         return lower_within(graph, query, price, budgets, device=device, effort=effort)
 
 
-def _optimised(
+def optimised(
     outputs: Outputs | Var | Sequence[Var | str],
     inputs: Sequence[Var] | None,
     updates: Updates,
@@ -244,8 +244,8 @@ def _optimised(
         for name in used:
             if name not in accepted:
                 raise CompileError(f"compile: input {name} is used but not listed in inputs")
-    optimised = passes.run(graph, passes.pipeline_for(device) if pipeline is None else pipeline)
-    return optimised, {name: v.type for name, v in (accepted | used).items()}
+    done = passes.run(graph, passes.pipeline_for(device) if pipeline is None else pipeline)
+    return done, {name: v.type for name, v in (accepted | used).items()}
 
 
 def _named(outputs: Outputs | Var | Sequence[Var | str], updates: Updates) -> dict[str, Var]:
