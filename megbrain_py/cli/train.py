@@ -12,8 +12,11 @@ from megbrain_py.errors import DataError
 _MASKS = "segm_"  # figures of masks begin with this
 
 
-def train(words: Sequence[str], resume: str | None, *, show: bool = False) -> int:
-    """Train; 0 when it ran to the end, 130 when a signal stopped it (its state is saved)."""
+def train(words: Sequence[str], resume: str | None, *, show: str = "") -> int:
+    """Train; 0 when it ran to the end, 130 when a signal stopped it (its state is saved).
+
+    show: "config" prints the settings instead, "memory" what a step costs within less memory.
+    """
     from megbrain_py.training import settings
     from megbrain_py.training.assemble import assemble
     from megbrain_py.training.config import TrainConfig
@@ -39,16 +42,34 @@ def train(words: Sequence[str], resume: str | None, *, show: bool = False) -> in
         return train(words, config.output, show=show)  # only output= says which run
     if resume:
         config = replace(config, output=resume)
-    if show:
+    if resume is not None and not config.batch_size:
+        config = replace(config, batch_size=_batch_of(Path(config.output)))
+    if show == "config":
         print(settings.to_toml(config), end="")
         return 0
     shown = display()
+    if show == "memory":
+        from megbrain_py.training.memory import time_against_memory
+
+        unlimited = replace(config, memory="") if config.batch_size else config
+        shown.message(time_against_memory(assemble(unlimited, shown)))
+        return 0
     outcome = assemble(config, shown).run(resume=resume is not None)
     if outcome.figures:
         shown.message(figures_text(outcome.figures))
     if outcome.finished:
         shown.message(f"done: {config.output}")
     return 0 if outcome.finished else 130
+
+
+def _batch_of(run: Path) -> int:
+    """The batch that fitted when the run began: it goes on with the same; 0 if there is none."""
+    from megbrain_py.training import settings
+    from megbrain_py.training.config import TrainConfig
+    from megbrain_py.training.trainer import CONFIG_FILE
+
+    file = run / CONFIG_FILE
+    return settings.read(TrainConfig, file).batch_size if file.is_file() else 0
 
 
 def figures_text(figures: Mapping[str, Any]) -> str:
