@@ -166,7 +166,7 @@ def test_the_batch_fits_and_one_picture_more_does_not(tmp_path: Path) -> None:
     sizes = [(64, 96)] * 12
     held, arena = unlimited(tmp_path, sizes=sizes)
     memory = f"memory={held + int(1.7 * arena)}"
-    trainer, text = assembled(tmp_path, "batch_size=0", memory)
+    trainer, text = assembled(tmp_path, "fit_batch=true", memory)
     found = trainer.config.batch_size
     assert 3 <= found < 12
     assert "instructions run again" in text  # more than fit as they are
@@ -185,7 +185,7 @@ def test_without_a_limit_the_batch_fits_what_is_free(
     assert 2**20 < fit_batch.free_memory() < 2**50
     held, arena = unlimited(tmp_path)
     monkeypatch.setattr(fit_batch, "free_memory", lambda: int((held + 3.2 * arena) / 0.8))
-    trainer, text = assembled(tmp_path, "batch_size=0", "data.cache_mb=0")
+    trainer, text = assembled(tmp_path, "fit_batch=true", "data.cache_mb=0")
     found = trainer.config.batch_size
     assert 2 <= found < 6 and f"{found + 1} would need" in text
     assert "80% of the " in text and " that are free less 0 bytes for data.cache_mb: " in text
@@ -193,12 +193,12 @@ def test_without_a_limit_the_batch_fits_what_is_free(
     assert needed <= 0.8 * fit_batch.free_memory()
     monkeypatch.setattr(fit_batch, "free_memory", lambda: held)
     with pytest.raises(CompileError, match=r"train: one picture needs .*\n  memory=SIZE makes"):
-        assembled(tmp_path, "batch_size=0")
+        assembled(tmp_path, "fit_batch=true")
 
 
 def test_a_share_says_nothing_about_a_batch() -> None:
-    with pytest.raises(DataError, match=r"batch_size=0 \(as many as fit\) expects memory in bytes"):
-        settings.read(TrainConfig, None, ["batch_size=0", "memory=0.5"])
+    with pytest.raises(DataError, match="fit_batch expects memory in bytes, found 0.5"):
+        settings.read(TrainConfig, None, ["fit_batch=true", "memory=0.5"])
 
 
 # --- commands ---

@@ -61,7 +61,8 @@ def _add_training(commands: Any) -> None:
         help="most memory of the compiled steps, such as 3GiB or, as a share, 0.5: memory=SIZE",
     )  # fmt: skip
     train.add_argument(
-        "--batch", type=_batch, metavar="N|auto", help="pictures of a batch; auto: as many as fit"
+        "--batch", type=_batch, metavar="N|auto", default=(),
+        help="pictures of a batch: batch_size=N; auto: as many as fit",
     )
     train.add_argument("--show-config", action="store_true", help="print all settings and stop")
     train.add_argument(
@@ -157,22 +158,19 @@ def _parse(words: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _batch(text: str) -> int:
-    """A number of pictures; 0 for as many as fit."""
+def _batch(text: str) -> tuple[str, ...]:
+    """The settings that a number of pictures, or auto, stands for."""
     if text == "auto":
-        return 0
+        return ("fit_batch=true",)
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"expected a number of pictures or auto, found {text}")
-    return int(text)
+    return f"batch_size={text}", "fit_batch=false"
 
 
 def _train_words(arguments: argparse.Namespace) -> list[str]:
     """Settings, of which some have a flag of their own."""
-    flags = {"memory": arguments.memory, "batch_size": arguments.batch}
-    return [
-        *arguments.settings,
-        *(f"{key}={value}" for key, value in flags.items() if value is not None),
-    ]
+    memory = [] if arguments.memory is None else [f"memory={arguments.memory}"]
+    return [*arguments.settings, *memory, *arguments.batch]
 
 
 def _show(arguments: argparse.Namespace) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from megbrain_py.errors import DataError
+
+if TYPE_CHECKING:
+    from megbrain_py.training.config import TrainConfig
 
 _MASKS = "segm_"  # figures of masks begin with this
 
@@ -42,8 +45,8 @@ def train(words: Sequence[str], resume: str | None, *, show: str = "") -> int:
         return train(words, config.output, show=show)  # only output= says which run
     if resume:
         config = replace(config, output=resume)
-    if resume is not None and not config.batch_size:
-        config = replace(config, batch_size=_batch_of(Path(config.output)))
+    if resume is not None and config.fit_batch:
+        config = _with_batch_of(Path(config.output), config)
     if show == "config":
         print(settings.to_toml(config), end="")
         return 0
@@ -51,7 +54,7 @@ def train(words: Sequence[str], resume: str | None, *, show: str = "") -> int:
     if show == "memory":
         from megbrain_py.training.memory import time_against_memory
 
-        unlimited = replace(config, memory="") if config.batch_size else config
+        unlimited = config if config.fit_batch else replace(config, memory="")
         shown.message(time_against_memory(assemble(unlimited, shown)))
         return 0
     outcome = assemble(config, shown).run(resume=resume is not None)
@@ -62,14 +65,15 @@ def train(words: Sequence[str], resume: str | None, *, show: str = "") -> int:
     return 0 if outcome.finished else 130
 
 
-def _batch_of(run: Path) -> int:
-    """The batch that fitted when the run began: it goes on with the same; 0 if there is none."""
+def _with_batch_of(run: Path, config: TrainConfig) -> TrainConfig:
+    """The configuration with the batch that fitted when the run began."""
     from megbrain_py.training import settings
-    from megbrain_py.training.config import TrainConfig
     from megbrain_py.training.trainer import CONFIG_FILE
 
-    file = run / CONFIG_FILE
-    return settings.read(TrainConfig, file).batch_size if file.is_file() else 0
+    if not (run / CONFIG_FILE).is_file():
+        return config
+    begun = settings.read(type(config), run / CONFIG_FILE)
+    return replace(config, batch_size=begun.batch_size, fit_batch=False)
 
 
 def figures_text(figures: Mapping[str, Any]) -> str:

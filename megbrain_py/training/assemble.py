@@ -120,7 +120,7 @@ def assemble(config: TrainConfig, show: Display) -> Trainer:
         load_weights(model, config.model.weights, config.model.leave_out, show.message)
     if config.model.freeze_at:
         freeze(model, config.model, show.message)
-    if not config.batch_size:
+    if config.fit_batch:
         config = _with_batch(config, train, val, model, show)
     loader = train_loader(config, train, masks=has_masks(model))
     parts = _parts(config, train, val, loader, model, options)

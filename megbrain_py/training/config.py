@@ -127,8 +127,9 @@ class TrainConfig:
         0.0, "passes over the training pictures, when steps is 0; 0: 18 if long, else 11", low=0
     )
     steps: int = setting(0, "steps in all; 0: as epochs says", low=0)
-    batch_size: int = setting(
-        2, "pictures that are computed together; 0: as many as fit the memory", low=0
+    batch_size: int = setting(2, "pictures that are computed together", low=1)
+    fit_batch: bool = setting(
+        False, "take the largest batch_size whose step fits `memory`, or the memory that is free"
     )
     memory: str = setting(
         "", "most memory of weights, optimiser and scratch arena, such as 3GiB, or a share of the "
@@ -179,11 +180,8 @@ class TrainConfig:
             )
 
         limit = self.memory_limit
-        if self.batch_size == 0 and isinstance(limit, float):
-            raise DataError(
-                "config: batch_size=0 (as many as fit) expects memory in bytes, found "
-                f"{self.memory}"
-            )
+        if self.fit_batch and isinstance(limit, float):
+            raise DataError(f"config: fit_batch expects memory in bytes, found {self.memory}")
         if self.data.short_sides and self.data.scale_jitter != (1.0, 1.0):
             raise DataError("config: give data.short_sides or data.scale_jitter, not both")
         if self.patience and not self.eval_every:

@@ -61,7 +61,7 @@ def fit_batch(
             "  memory=SIZE makes values again to need less; so does a smaller data.short_side"
         )
     if not found:
-        return replace(config, batch_size=1)
+        return replace(config, batch_size=1, fit_batch=False)
     more = needs.get(found + 1)
     take = "take" if limit is None else "can do with"
     show.message(
@@ -69,7 +69,7 @@ def fit_batch(
         + (f"{found + 1} would need {show_size(more)}" if more else "more are not tried")
         + f" (planned: {', '.join(map(str, sorted(needs)))})"
     )
-    return replace(config, batch_size=found)
+    return replace(config, batch_size=found, fit_batch=False)
 
 
 def _arena(program: Program, room: int, again: bool) -> int:
