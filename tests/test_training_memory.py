@@ -197,7 +197,7 @@ def test_without_a_limit_the_batch_fits_what_is_free(
 
 
 def test_a_share_says_nothing_about_a_batch() -> None:
-    with pytest.raises(DataError, match="fit_batch expects memory in bytes, found 0.5"):
+    with pytest.raises(DataError, match="fit_batch expects memory in bytes"):
         settings.read(TrainConfig, None, ["fit_batch=true", "memory=0.5"])
 
 

@@ -61,7 +61,10 @@ def _add_training(commands: Any) -> None:
         help="most memory of the compiled steps, such as 3GiB or, as a share, 0.5: memory=SIZE",
     )  # fmt: skip
     train.add_argument(
-        "--batch", type=_batch, metavar="N|auto", default=(),
+        "--batch",
+        type=_batch,
+        metavar="N|auto",
+        default=(),
         help="pictures of a batch: batch_size=N; auto: as many as fit",
     )
     train.add_argument("--show-config", action="store_true", help="print all settings and stop")
