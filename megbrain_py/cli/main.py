@@ -56,6 +56,9 @@ def _add_training(commands: Any) -> None:
         "--resume", nargs="?", const="", metavar="RUN",
         help="go on with the newest checkpoint of a run (its folder, or output= of the settings)",
     )  # fmt: skip
+    train.add_argument(
+        "--devices", type=int, metavar="N", help="logical devices that share each batch: devices=N"
+    )
     train.add_argument("--show-config", action="store_true", help="print all settings and stop")
 
 
@@ -135,13 +138,19 @@ def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _train_words(arguments: argparse.Namespace) -> list[str]:
+    """Settings, of which some have a flag of their own."""
+    devices = [] if arguments.devices is None else [f"devices={arguments.devices}"]
+    return [*arguments.settings, *devices]
+
+
 def _module(name: str) -> Any:
     """A module of the commands: imported when its command runs, so that --help is quick."""
     return importlib.import_module(f"megbrain_py.cli.{name}")
 
 
 _RUNS: Mapping[str, Callable[[argparse.Namespace], int]] = {
-    "train": lambda a: _module("train").train(a.settings, a.resume, show=a.show_config),
+    "train": lambda a: _module("train").train(_train_words(a), a.resume, show=a.show_config),
     "eval": lambda a: _module("detect").evaluate(a),
     "predict": lambda a: _module("detect").predict(a),
     "compare": lambda a: _module("compare").compare(a),
@@ -175,5 +184,18 @@ def main(words: Sequence[str] | None = None) -> int:
     except (MegBrainError, OSError) as error:
         if arguments.traceback:
             raise
-        print(f"megbrain {arguments.command}: {error}", file=sys.stderr)
-        return USER_ERROR
+        return _refuse(arguments.command, error)
+
+
+def _refuse(command: str, error: Exception) -> int:
+    """Say what is wrong. An error of one process among many ends the others too."""
+    from megbrain_py import distributed
+    from megbrain_py.training.shards import is_shared
+
+    world, shared = distributed.current(), is_shared(error)
+    who = "" if shared or world.size == 1 else f"rank {world.rank}: "
+    if world.rank == 0 or not shared:
+        print(f"megbrain {command}: {who}{error}", file=sys.stderr, flush=True)
+    if not shared:
+        distributed.abort(str(error))
+    return USER_ERROR

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from megbrain_py.errors import DataError
+
+if TYPE_CHECKING:
+    from megbrain_py.training.config import TrainConfig
+    from megbrain_py.training.trainer import Outcome
 
 _MASKS = "segm_"  # figures of masks begin with this
 
@@ -15,9 +19,8 @@ _MASKS = "segm_"  # figures of masks begin with this
 def train(words: Sequence[str], resume: str | None, *, show: bool = False) -> int:
     """Train; 0 when it ran to the end, 130 when a signal stopped it (its state is saved)."""
     from megbrain_py.training import settings
-    from megbrain_py.training.assemble import assemble
     from megbrain_py.training.config import TrainConfig
-    from megbrain_py.training.progress import display
+    from megbrain_py.training.devices import on_devices
     from megbrain_py.training.trainer import CONFIG_FILE
 
     files = [word for word in words if "=" not in word]
@@ -42,13 +45,22 @@ def train(words: Sequence[str], resume: str | None, *, show: bool = False) -> in
     if show:
         print(settings.to_toml(config), end="")
         return 0
+    outcome = on_devices(config, lambda own: run(own, resume=resume is not None))
+    return 0 if outcome.finished else 130
+
+
+def run(config: TrainConfig, *, resume: bool = False) -> Outcome:
+    """A training on this rank, shown by one, with its last figures as a table."""
+    from megbrain_py.training.assemble import assemble
+    from megbrain_py.training.progress import display
+
     shown = display()
-    outcome = assemble(config, shown).run(resume=resume is not None)
+    outcome = assemble(config, shown).run(resume=resume)
     if outcome.figures:
         shown.message(figures_text(outcome.figures))
     if outcome.finished:
         shown.message(f"done: {config.output}")
-    return 0 if outcome.finished else 130
+    return outcome
 
 
 def figures_text(figures: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from megbrain_py.data.evaluation import NUMBERS
 from megbrain_py.errors import DataError
 
+MEASURED_TOGETHER = 8  # pictures; whatever the number of devices, so that figures are the same
 BEST_BY = (*NUMBERS, "segm_AP", "segm_AP50", "val_loss")
 
 
@@ -125,7 +126,14 @@ class TrainConfig:
         0.0, "passes over the training pictures, when steps is 0; 0: 18 if long, else 11", low=0
     )
     steps: int = setting(0, "steps in all; 0: as epochs says", low=0)
-    batch_size: int = setting(2, "pictures that are computed together", low=1)
+    batch_size: int = setting(2, "pictures that are computed together, by all devices", low=1)
+    devices: int = setting(
+        1, "logical devices that share each batch; processes of MPI count themselves", low=1
+    )
+    bn_size: str = setting(
+        "all", "pictures whose batch norms share moments: all of a batch, local (those of a device)"
+        " or a number"
+    )  # fmt: skip
     accumulate: int = setting(1, "batches whose gradients make one step", low=1)
     ema: float = setting(
         0.0,
@@ -139,6 +147,10 @@ class TrainConfig:
     checkpoint_every: int = setting(200, "steps between checkpoints", low=1)
     keep: int = setting(3, "checkpoints that are kept", low=1)
     eval_every: int = setting(0, "steps between measurings; 0: once at the end", low=0)
+    eval_batch: int = setting(
+        0, f"pictures that a device measures together; 0: batch_size, at most {MEASURED_TOGETHER}",
+        low=0,
+    )  # fmt: skip
     best_by: str = setting("AP", "figure by which best.safetensors is chosen", choices=BEST_BY)
     patience: int = setting(
         0, "measurings without a better best_by after which the training ends; 0: never", low=0
@@ -172,6 +184,12 @@ class TrainConfig:
 
         if self.data.short_sides and self.data.scale_jitter != (1.0, 1.0):
             raise DataError("config: give data.short_sides or data.scale_jitter, not both")
+        if self.bn_size not in ("all", "local") and not (
+            self.bn_size.isdecimal() and int(self.bn_size)
+        ):
+            raise DataError(
+                f"config: bn_size expects all, local or a number of pictures, found {self.bn_size!r}"
+            )
         if self.patience and not self.eval_every:
             raise DataError("config: patience expects eval_every of at least 1, found 0")
         if self.model.leave_out and not self.model.weights:
