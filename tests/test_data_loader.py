@@ -365,9 +365,9 @@ def test_ranks_take_neighbouring_rows_of_one_global_order(tmp_path: Path) -> Non
     for ranks in (2, 3, 6):
         parts = [Loader(dataset, 4, part=(rank, ranks), **given) for rank in range(ranks)]
         for step in range(5):
-            batches = [part.batch(step) for part in parts]
-            assert {b["images"].shape[2:] for b in batches} == {whole.batch(step)["images"].shape[2:]}
-            for name, array in whole.batch(step).items():
+            expected, batches = whole.batch(step), [part.batch(step) for part in parts]
+            assert {b["images"].shape[1:] for b in batches} == {expected["images"].shape[1:]}
+            for name, array in expected.items():
                 np.testing.assert_array_equal(np.concatenate([b[name] for b in batches]), array)
 
 

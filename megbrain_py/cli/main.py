@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from megbrain_py.cli.bench import add_bench
 from megbrain_py.cli.compare import add_compare
 from megbrain_py.cli.detect import add_test_time
+from megbrain_py.cli.launch import add_launch
 from megbrain_py.cli.plan import add_plan
 from megbrain_py.errors import MegBrainError
 
@@ -37,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
 
     _add_training(commands)
+    add_launch(commands)
     _add_detection(commands)
     add_compare(commands)
     _add_looking(commands)
@@ -151,6 +153,7 @@ def _module(name: str) -> Any:
 
 _RUNS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "train": lambda a: _module("train").train(_train_words(a), a.resume, show=a.show_config),
+    "launch": lambda a: _module("launch").launch(a),
     "eval": lambda a: _module("detect").evaluate(a),
     "predict": lambda a: _module("detect").predict(a),
     "compare": lambda a: _module("compare").compare(a),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import copy
+import json
 import os
 import socket
 import sys
@@ -13,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, TypeVar
 
-from megbrain_py import engine, nn, ranks
+from megbrain_py import debug, engine, nn, ranks
 from megbrain_py.distributed.exchange import all_gather_objects
 from megbrain_py.errors import EngineError
 from megbrain_py.ranks import World
@@ -21,7 +22,7 @@ from megbrain_py.ranks import World
 T = TypeVar("T")
 
 _LIBRARY = "libmpi_abi.so"
-_GET_MPI = "install one: pip install megbrain_py[mpi]"
+GET_MPI = "install one: pip install megbrain_py[mpi]"
 
 
 def run(function: Callable[[], T], ranks: int, *, threads: int | None = None) -> list[T]:
@@ -121,7 +122,12 @@ def init(backend: str = "mpi") -> World:
     atexit.register(engine.finish_mpi)
     _abort_on_exceptions(communicator)
     processors = socket.gethostname(), sorted(os.sched_getaffinity(0))
-    engine.share_processors(all_gather_objects(processors).count(processors))
+    found = all_gather_objects((processors, os.getpid()))
+    engine.share_processors([others for others, _ in found].count(processors))
+    file = debug.ranks_file()
+    if file is not None and world.rank == 0 and file.parent.is_dir():
+        places = [(host, pid) for (host, _), pid in found]
+        file.write_text(json.dumps(places))  # for `megbrain launch`: who was it that died?
     return world
 
 
@@ -141,18 +147,20 @@ def _abort_on_exceptions(communicator: engine.Communicator) -> None:
 def _open_mpi() -> engine.Communicator:
     """The first library that can be opened: that of the package mpich, then the loader's."""
     reasons = []
-    for library in [*_files_of("mpich"), _LIBRARY, f"{_LIBRARY}.1", f"{_LIBRARY}.0"]:
+    own = files_of("mpich", _LIBRARY)
+    for library in [*own, _LIBRARY, f"{_LIBRARY}.1", f"{_LIBRARY}.0"]:
         try:
             return engine.make_mpi(library)
         except EngineError as error:
             reasons.append(str(error))
-    raise EngineError(f"init: no MPI library was found; {_GET_MPI}\n  " + "\n  ".join(reasons))
+    raise EngineError(f"init: no MPI library was found; {GET_MPI}\n  " + "\n  ".join(reasons))
 
 
-def _files_of(package: str) -> list[str]:
+def files_of(package: str, beginning: str) -> list[str]:
+    """Files of an installed package whose names begin so."""
     try:
         files = distribution(package).files or []
     except PackageNotFoundError:
         return []
-    found = [Path(str(f.locate())).resolve() for f in files if f.name.startswith(_LIBRARY)]
+    found = [Path(str(f.locate())).resolve() for f in files if f.name.startswith(beginning)]
     return sorted({str(path) for path in found})

@@ -53,7 +53,7 @@ def open_data(annotations: str, images: str, key: str, classes: Sequence[str] = 
 
 
 def train_loader(config: TrainConfig, dataset: CocoDataset, *, masks: bool = False) -> Loader:
-    """Shuffled, augmented batches: a function of the seed and the step; of them this rank's rows."""
+    """Shuffled, augmented batches: a function of the seed and the step; of each the rank's rows."""
     data, world = config.data, ranks.current()
     low, high = (max(16, round(data.short_side * factor)) for factor in data.scale_jitter)
     augmentation = Augmentation(

@@ -188,7 +188,8 @@ class TrainConfig:
             self.bn_size.isdecimal() and int(self.bn_size)
         ):
             raise DataError(
-                f"config: bn_size expects all, local or a number of pictures, found {self.bn_size!r}"
+                "config: bn_size expects all, local or a number of pictures, found "
+                f"{self.bn_size!r}"
             )
         if self.patience and not self.eval_every:
             raise DataError("config: patience expects eval_every of at least 1, found 0")

@@ -6,7 +6,7 @@ The trainer runs the same lines on every rank; where there is one, these functio
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 from megbrain_py import distributed, ranks
 from megbrain_py.data import Detections
@@ -28,38 +28,33 @@ def leads() -> bool:
 
 
 def first(decide: Callable[[], T]) -> T:
-    """What `decide` gives on rank 0, where alone it is called; its error is raised on every rank."""
+    """What `decide` gives on rank 0, where alone it is called; its error is raised everywhere."""
     if ranks.current().size == 1:
         return decide()
-    value: T | None = None
-    error: Exception | None = None
-    if leads():
-        try:
-            value = decide()
-        except _TOLD as raised:
-            error = raised
-    value, error = distributed.broadcast_object((value, error))
-    return _given(value, error)
+    value, error = distributed.broadcast_object(_tried(decide) if leads() else None)
+    return cast(T, _given(value, error))
 
 
 def together(do: Callable[[], T]) -> T:
     """What `do` gives on this rank; an error of any rank is raised on all, the first rank's."""
     if ranks.current().size == 1:
         return do()
-    value: T | None = None
-    error: Exception | None = None
-    try:
-        value = do()
-    except _TOLD as raised:
-        error = raised
+    value, error = _tried(do)
     errors = [e for e in distributed.all_gather_objects(error) if e is not None]
-    return _given(value, errors[0] if errors else None)
+    return cast(T, _given(value, errors[0] if errors else None))
 
 
-def _given(value: T | None, error: Exception | None) -> T:
+def _tried(do: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    try:
+        return do(), None
+    except _TOLD as error:
+        return None, error
+
+
+def _given(value: T | None, error: Exception | None) -> T | None:
     if error is not None:
         raise error from Shared()
-    return value  # type: ignore[return-value]  # `decide` gave it
+    return value
 
 
 def is_shared(error: BaseException) -> bool:
