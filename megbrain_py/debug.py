@@ -18,7 +18,6 @@ VARIABLES = {
     "MB_CHECK": "1: every run is checked for NaN, Inf and overwritten values; 2: more often",
     "MB_TRACE": "file: a timeline of the process is written there, for Perfetto",
     "MB_COLLECTIVE_TIMEOUT": "seconds a rank waits for the others in a collective; default: 300",
-    "MB_RANKS_FILE": "set by `megbrain launch`: rank 0 writes there which process each rank is",
     "MB_CACHE": "folder: what was measured on this machine; default: ~/.cache/megbrain_py",
     "MB_COSTS": "what memory planning takes instructions to cost: measured (default) or roofline",
     "MB_TEST_DATA": "folder with real data sets for the tests",
@@ -60,12 +59,6 @@ def collective_timeout() -> float:
     if not 0.0 < seconds < math.inf:
         raise EngineError(f"MB_COLLECTIVE_TIMEOUT: expected seconds > 0, found {text!r}")
     return seconds
-
-
-def ranks_file() -> Path | None:
-    """MB_RANKS_FILE."""
-    text = _get("MB_RANKS_FILE")
-    return Path(text) if text else None
 
 
 def launched() -> int | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import copy
-import json
 import os
 import socket
 import sys
@@ -14,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, TypeVar
 
-from megbrain_py import debug, engine, nn, ranks
+from megbrain_py import engine, nn, ranks
 from megbrain_py.distributed.exchange import all_gather_objects
 from megbrain_py.errors import EngineError
 from megbrain_py.ranks import World
@@ -122,12 +121,7 @@ def init(backend: str = "mpi") -> World:
     atexit.register(engine.finish_mpi)
     _abort_on_exceptions(communicator)
     processors = socket.gethostname(), sorted(os.sched_getaffinity(0))
-    found = all_gather_objects((processors, os.getpid()))
-    engine.share_processors([others for others, _ in found].count(processors))
-    file = debug.ranks_file()
-    if file is not None and world.rank == 0 and file.parent.is_dir():
-        places = [(host, pid) for (host, _), pid in found]
-        file.write_text(json.dumps(places))  # for `megbrain launch`: who was it that died?
+    engine.share_processors(all_gather_objects(processors).count(processors))
     return world
 
 
