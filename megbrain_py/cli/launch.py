@@ -14,7 +14,6 @@ from typing import Any
 
 from megbrain_py.errors import DataError, EngineError
 
-_AGREED = (0, 2, 130)  # exit codes with which all ranks end (cli/main.py)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -38,6 +37,8 @@ def launch(arguments: argparse.Namespace) -> int:
         raise DataError(f"launch: -n expects at least 1, found {arguments.ranks}")
     if not arguments.words:
         raise DataError("launch: expected a command such as train, or a program.py")
+    from megbrain_py.distributed import watch
+
     command = _command(arguments)
     process: subprocess.Popen[bytes] | None = None
     waiting: list[int] = []  # signals that came before there was a process
@@ -58,7 +59,7 @@ def launch(arguments: argparse.Namespace) -> int:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-    return code if code in _AGREED else 1
+    return code if code in watch.AGREED else 1
 
 
 def _command(arguments: argparse.Namespace) -> list[str]:

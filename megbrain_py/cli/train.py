@@ -19,8 +19,23 @@ _MASKS = "segm_"  # figures of masks begin with this
 def train(words: Sequence[str], resume: str | None, *, show: bool = False) -> int:
     """Train; 0 when it ran to the end, 130 when a signal stopped it (its state is saved)."""
     from megbrain_py.training import settings
+    from megbrain_py.training.devices import join_launched, on_devices
+    from megbrain_py.training.shards import first, leads
+
+    join_launched()
+    config, resumed = first(lambda: _config(words, resume))
+    if show:
+        if leads():
+            print(settings.to_toml(config), end="")
+        return 0
+    outcome = on_devices(config, lambda own: run(own, resume=resumed))
+    return 0 if outcome.finished else 130
+
+
+def _config(words: Sequence[str], resume: str | None) -> tuple[TrainConfig, bool]:
+    """What to train, and whether to go on with it."""
+    from megbrain_py.training import settings
     from megbrain_py.training.config import TrainConfig
-    from megbrain_py.training.devices import on_devices
     from megbrain_py.training.trainer import CONFIG_FILE
 
     files = [word for word in words if "=" not in word]
@@ -30,7 +45,7 @@ def train(words: Sequence[str], resume: str | None, *, show: bool = False) -> in
     file = Path(files[0]) if files else None
     if resume and (resume.endswith(".toml") or "=" in resume):
         # `--resume CONFIG.toml` and `--resume key=value`: the word is no run, but a setting
-        return train([*words, resume], "", show=show)
+        return _config([*words, resume], "")
     if resume:  # the run's own configuration; settings may lengthen it
         if file is not None:
             raise DataError(f"--resume {resume} reads {resume}/{CONFIG_FILE}: leave {file} away")
@@ -39,14 +54,10 @@ def train(words: Sequence[str], resume: str | None, *, show: bool = False) -> in
             raise DataError(f"--resume {resume}: no run's folder: it has no {CONFIG_FILE}")
     config = settings.read(TrainConfig, file, overrides)
     if resume == "" and file is None and not config.data.train:
-        return train(words, config.output, show=show)  # only output= says which run
+        return _config(words, config.output)  # only output= says which run
     if resume:
         config = replace(config, output=resume)
-    if show:
-        print(settings.to_toml(config), end="")
-        return 0
-    outcome = on_devices(config, lambda own: run(own, resume=resume is not None))
-    return 0 if outcome.finished else 130
+    return config, resume is not None
 
 
 def run(config: TrainConfig, *, resume: bool = False) -> Outcome:

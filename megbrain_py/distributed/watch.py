@@ -11,11 +11,13 @@ import socket
 import subprocess
 import sys
 
+AGREED = (0, 2, 130)  # exit codes with which all ranks end: done, refused, interrupted
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 def main(rank: str, command: list[str]) -> int:
-    """The exit code of the command; 1 when it was killed."""
+    """The command's exit code if all ranks end so; otherwise this process kills itself too: of an
+    exit code alone a launcher takes no notice while the others are still starting."""
     watcher, prctl = os.getpid(), ctypes.CDLL(None).prctl
 
     def bind() -> None:  # in the new process: the launcher kills the watcher only
@@ -38,16 +40,18 @@ def main(rank: str, command: list[str]) -> int:
         signal.signal(number, lambda number, _: process.send_signal(number))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     code = process.wait()
-    if code >= 0:
+    if code in AGREED:
         return code
-    print(
-        f"megbrain launch: rank {rank} (process {process.pid} on {socket.gethostname()}) was "
-        f"killed by signal {-code}, and so all ranks end. What was saved is whole: "
-        "`train --resume RUN` goes on from there",
-        file=sys.stderr,
-        flush=True,
-    )
-    return 1
+    if code < 0:
+        print(
+            f"megbrain launch: rank {rank} (process {process.pid} on {socket.gethostname()}) was "
+            f"killed by signal {-code}, and so all ranks end. What was saved is whole: "
+            "`train --resume RUN` goes on from there",
+            file=sys.stderr,
+            flush=True,
+        )
+    os.kill(watcher, signal.SIGKILL)
+    raise AssertionError("still there")
 
 
 if __name__ == "__main__":
