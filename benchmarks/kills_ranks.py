@@ -22,6 +22,7 @@ from megbrain_py.training import checkpoint
 
 RANKS = 3
 GONE = 10.0  # seconds
+EARLY = 0.3  # this share of the kills falls into the seconds after the start
 SMALL = [  # one size of batch, unequal parts of it, little to compile
     "data.scale_jitter=1,1", "model.fpn_channels=16", "model.roi.hidden=24", "data.workers=1",
 ]  # fmt: skip
@@ -61,18 +62,23 @@ class RanksRun(Run):
                 found[int(place.name)] = int(text[1])
         return found
 
-    def kill_a_rank(self, seconds: float, rank: int) -> str | None:
-        """kill -9 after some seconds; what was seen, None when the run was faster.
+    def steps(self) -> int:
+        """Lines of the log: steps done."""
+        log = self.folder / "log.jsonl"
+        return log.read_bytes().count(b"\n") if log.exists() else 0
 
-        SystemExit when a process stays, or the message does not name the rank.
+    def kill_a_rank(self, rank: int, step: int, seconds: float) -> str | None:
+        """kill -9 so long after this step, or after the start (step -1); None: the run was faster.
+
+        What was seen; SystemExit when a process stays, or the message does not name the rank.
         """
         launcher = self.start()
-        try:
-            launcher.wait(seconds)
-            return None
-        except subprocess.TimeoutExpired:
+        victims: list[int] = []
+        while launcher.poll() is None and (not victims or self.steps() < step):
             victims = [process for process, own in self.processes().items() if own == rank]
-        if not victims:  # it has not begun, or is at its end
+            time.sleep(0.02)
+        time.sleep(seconds)
+        if launcher.poll() is not None or victims[0] not in self.processes():
             launcher.wait()
             return None
         os.kill(victims[0], signal.SIGKILL)
@@ -87,7 +93,8 @@ class RanksRun(Run):
         if code != 1 or f"rank {rank} (process {victims[0]} on " not in said:
             raise SystemExit(f"kills: rank {rank} was killed, exit code {code}, said:\n{said}")
         count = len(checkpoint.files(self.checkpoints))
-        return f"rank {rank} after {seconds:.1f} s ({count} checkpoints), all gone in {took:.1f} s"
+        when = f"{seconds:.2f} s after {'the start' if step < 0 else f'step {step}'}"
+        return f"rank {rank} {when} ({count} checkpoints), all gone in {took:.1f} s"
 
 
 def kills_ranks(folder: Path, count: int = 50) -> bool:
@@ -105,7 +112,10 @@ def kills_ranks(folder: Path, count: int = 50) -> bool:
         runs += 1
         moments: list[str] = []
         while done < count and (not moments or rng.random() < AGAIN):
-            seen = run.kill_a_rank(rng.uniform(0.1, 1.0) * took, int(rng.integers(RANKS)))
+            early = rng.random() < EARLY
+            step = -1 if early else int(rng.integers(min(run.steps(), STEPS - 1), STEPS))
+            wait = rng.uniform(0.0, 4.0 if early else 0.3)
+            seen = run.kill_a_rank(int(rng.integers(RANKS)), step, wait)
             if seen is None:
                 break
             moments.append(seen)
