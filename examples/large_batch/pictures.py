@@ -242,7 +242,7 @@ def _by_arm(study: Study, axes: Axes, arms: Sequence[Arm], text: str) -> None:
         failed = sum(not f["converged"] for f in finished(study, arm))
         if failed:
             of_all = f"{failed} of {len(finished(study, arm))} did not converge"
-            axes.text(0.01, row, of_all, fontsize=8, va="center")
+            axes.text(0.01, row - 0.32, of_all, fontsize=7, va="center")
     for _, color, label in _SCORES:
         axes.plot([], [], "o", color=color, label=label)
     axes.set_yticks(range(len(there)), [title(arm) for arm in there], fontsize=8)
