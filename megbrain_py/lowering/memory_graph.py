@@ -195,6 +195,7 @@ def runs_of(problem: MemoryProblem, events: Sequence[Sequence[Any]]) -> Runs:
     count: dict[Step, int] = {}
     started: dict[Step | None, Run] = {}  # asynchronous
     runs: list[Run] = []
+    feeds: dict[str, tuple[Var, Storage]] = {}
 
     def places(variables: Sequence[Var]) -> tuple[Storage, ...]:
         found = (program.storage[v] for v in variables)
