@@ -13,6 +13,7 @@ from megbrain_py.cli.bench import add_bench
 from megbrain_py.cli.compare import add_compare
 from megbrain_py.cli.detect import add_test_time
 from megbrain_py.cli.plan import add_plan
+from megbrain_py.cli.scale import add_scale
 from megbrain_py.errors import MegBrainError
 
 USER_ERROR = 2  # exit code of anything that the person who typed can put right
@@ -43,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_operators(commands)
     add_bench(commands)
     add_plan(commands)
+    add_scale(commands)
     return parser
 
 
@@ -154,6 +156,7 @@ _RUNS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "new-op": lambda a: _module("own_op").new_op(a.folder),
     "bench": lambda a: _module("bench").bench(a),
     "plan": lambda a: _module("plan").plan(a),
+    "scale": lambda a: _module("scale").scale(a),
 }
 
 

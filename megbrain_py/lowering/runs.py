@@ -78,9 +78,9 @@ def _written_over(program: Program, storages: Sequence[Storage]) -> dict[Storage
         for o, i in step.permits() if step.asynchronous else []:
             old, new = program.storage[step.inputs[i]], program.storage[step.outputs[o]]
             others = [r for r in program.readers[old] if step not in (r, r.waits_for)]
-            if old in number and new in number and old.size == new.size and old not in kept:
-                if not others and number[old] not in found.values():
-                    found[new] = number[old]
+            takes = old in number and new in number and old.size == new.size
+            if takes and old not in kept and not others and number[old] not in found.values():
+                found[new] = number[old]
     return found
 
 
