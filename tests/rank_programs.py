@@ -192,6 +192,20 @@ def overlap_without_rank_1() -> None:
     overlapped(act)
 
 
+def train_until_cut(file: str) -> None:
+    """Steps until the link between the ranks is cut, for which rank 0 asks after a while. Each rank
+    leaves its error in a file: what rank 1 prints would have to cross the link."""
+    world = distributed.current()
+    try:
+        for step in range(10_000):
+            train("convolutions", 1, [2] * world.size)
+            if step == 3 and world.rank == 0:
+                Path(file).touch()
+    except mb.EngineError as error:
+        Path(f"{file}.error{world.rank}").write_text(str(error))
+        raise
+
+
 def threads() -> int:
     """How many this rank's kernels have."""
     return engine.num_threads()
@@ -203,6 +217,7 @@ PROGRAMS: dict[str, Callable[..., object]] = {
     "other_graphs": other_graphs,
     "overlap_without_rank_1": overlap_without_rank_1,
     "threads": threads,
+    "train_until_cut": train_until_cut,
 }
 
 
