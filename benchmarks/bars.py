@@ -1,8 +1,9 @@
 """The long measurements, outside the tests: `make bars BARS_ARGS="demo bccd kills=50 mutations"`.
 
 demo: trains and scores the digit scenes. bccd: trains on blood cells (MB_TEST_DATA must point to
-the data sets). nuclei, fruits_nuts: masks of both kinds, likewise. kills: a training killed (-9)
-at random moments, ten without a number; each must resume to equal bits. mutations: damaged
+the data sets). nuclei, fruits_nuts: masks of both kinds, likewise. views: two trainings on blood
+cells, multi-scale testing and their ensemble against one look, likewise. kills: a training killed
+(-9) at random moments, ten without a number; each must resume to equal bits. mutations: damaged
 checkpoints, weights (.pth, safetensors) and annotation files, 10,000 of each, and edited plans.
 """
 
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kills import kills
+from views import views
 
 from megbrain_py import debug
 from megbrain_py.training.log import read_log
@@ -47,14 +49,7 @@ def bccd(folder: Path) -> bool:
         print("bccd: skipped, MB_TEST_DATA is not set")
         return True
     start = time.perf_counter()
-    annotations = data / "bccd" / "annotations"
-    words = [
-        "examples/bccd.toml",
-        f"data.train={annotations / 'instances_train.json'}",
-        f"data.val={annotations / 'instances_val.json'}",
-        f"output={folder / 'bccd'}",
-    ]
-    subprocess.run(program("train", *words), cwd=ROOT, check=True)
+    train_bccd(data, folder / "bccd")
     minutes = (time.perf_counter() - start) / 60
     log = read_log(folder / "bccd" / "log.jsonl")
     figures = [line for line in log if line["kind"] == "eval"][-1]
@@ -64,6 +59,26 @@ def bccd(folder: Path) -> bool:
         f"in {minutes:.1f} minutes (bar 25)"
     )
     return wbc >= 0.85 and figures["AP50"] >= 0.55 and minutes <= 25
+
+
+def train_bccd(data: Path, output: Path, *words: str) -> None:
+    """`megbrain train examples/bccd.toml` on the data sets in `data`."""
+    annotations = data / "bccd" / "annotations"
+    files = [f"data.{part}={annotations / f'instances_{part}.json'}" for part in ("train", "val")]
+    command = program("train", "examples/bccd.toml", *files, f"output={output}", *words)
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def more_views(folder: Path) -> bool:
+    """AP of multi-scale testing and of an ensemble above one look's, outside of noise."""
+    data = debug.test_data()
+    if data is None:
+        print("views: skipped, MB_TEST_DATA is not set")
+        return True
+    runs = (folder / "seed_0", folder / "seed_1")
+    for seed, run in enumerate(runs):
+        train_bccd(data, run, f"seed={seed}")
+    return views(runs, data / "bccd" / "annotations" / "instances_val.json", folder)
 
 
 def nuclei(folder: Path) -> bool:
@@ -118,6 +133,7 @@ BARS: dict[str, Callable[..., bool]] = {
     "bccd": bccd,
     "nuclei": nuclei,
     "fruits_nuts": fruits_nuts,
+    "views": more_views,
     "kills": kills,
     "mutations": mutations,
 }

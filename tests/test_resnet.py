@@ -10,8 +10,8 @@ import pytest
 
 import megbrain_py as mb
 from megbrain_py import functional as F
-from megbrain_py import nn
-from megbrain_py.models.resnet import CONFIGS, resnet
+from megbrain_py import nn, optim
+from megbrain_py.models.resnet import CONFIGS, PreactivationResNet, resnet
 from megbrain_py.op_testing import normal
 
 GOLDENS = Path(__file__).with_name("goldens")
@@ -118,3 +118,33 @@ def test_frozen_norms_and_frozen_parts() -> None:
 def test_unknown_name() -> None:
     with pytest.raises(ValueError, match="'resnet5' is not known; known: resnet18"):
         resnet("resnet5")
+
+
+@pytest.mark.parametrize(("depth", "parameters"), [(164, 1.7e6), (1001, 10.2e6)])
+def test_preactivation_networks_have_the_papers_size(depth: int, parameters: float) -> None:
+    net = PreactivationResNet(depth, rng=0)
+    convolutions = [n for n, p in net.named_parameters().items() if len(p.shape) == 4]
+    beside = [n for n in convolutions if "shortcut" in n]
+    assert len(convolutions) - len(beside) + 1 == depth  # and the classifier
+    assert len(beside) == 3
+    assert sum(p.value.size for p in net.parameters()) == pytest.approx(parameters, rel=0.02)
+
+
+def test_a_preactivation_network_learns() -> None:
+    net = PreactivationResNet(11, rng=0)
+    images, labels = normal(8, 3, 32, 32), np.arange(8)
+    x, y = mb.placeholder("x", images.shape), mb.placeholder("y", (8,), "int64")
+    with nn.train_mode() as statistics:
+        logits = net(x)
+        loss = F.cross_entropy(logits, y)
+    assert logits.shape == (8, 10)
+    sgd = optim.SGD(net.parameters(), momentum=0.9)
+    step = mb.compile({"loss": loss}, updates={**statistics, **sgd.updates(loss, 0.1)})
+    losses = [float(step(x=images, y=labels)["loss"]) for _ in range(10)]
+    assert losses[1] < losses[0]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_depths_of_preactivation_networks() -> None:
+    with pytest.raises(ValueError, match="depth 1000 is not 9 n"):
+        PreactivationResNet(1000)

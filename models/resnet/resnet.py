@@ -15,15 +15,15 @@ from megbrain_py.models.resnet.config import CONFIGS, ResNetConfig
 from megbrain_py.nn.init import RandomLike, generator, kaiming_normal
 
 
-def _conv(
+def conv(
     inputs: int, outputs: int, kernel: int, stride: int, rng: np.random.Generator
 ) -> nn.Conv2d:
     """Without bias (a norm follows), He's initialisation by fan_out, "same" padding."""
-    conv = nn.Conv2d(
+    layer = nn.Conv2d(
         inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False, rng=rng
     )
-    conv.weight.set(kaiming_normal(conv.weight.shape, fan="fan_out", rng=rng))
-    return conv
+    layer.weight.set(kaiming_normal(layer.weight.shape, fan="fan_out", rng=rng))
+    return layer
 
 
 def _norm(config: ResNetConfig, channels: int) -> nn.Module:
@@ -59,7 +59,7 @@ def _shortcut(
 ) -> nn.Sequential | None:
     if stride == 1 and inputs == outputs:
         return None
-    return nn.Sequential(_conv(inputs, outputs, 1, stride, rng), _norm(config, outputs))
+    return nn.Sequential(conv(inputs, outputs, 1, stride, rng), _norm(config, outputs))
 
 
 class BasicBlock(_Block):
@@ -68,9 +68,9 @@ class BasicBlock(_Block):
     def __init__(
         self, config: ResNetConfig, inputs: int, width: int, stride: int, rng: np.random.Generator
     ) -> None:
-        self.conv1 = _conv(inputs, width, 3, stride, rng)
+        self.conv1 = conv(inputs, width, 3, stride, rng)
         self.bn1 = _norm(config, width)
-        self.conv2 = _conv(width, width, 3, 1, rng)
+        self.conv2 = conv(width, width, 3, 1, rng)
         self.bn2 = _last_norm(config, width)
         self.downsample = _shortcut(config, inputs, width, stride, rng)
 
@@ -87,11 +87,11 @@ class Bottleneck(_Block):
         self, config: ResNetConfig, inputs: int, width: int, stride: int, rng: np.random.Generator
     ) -> None:
         outputs = width * config.expansion
-        self.conv1 = _conv(inputs, width, 1, 1, rng)
+        self.conv1 = conv(inputs, width, 1, 1, rng)
         self.bn1 = _norm(config, width)
-        self.conv2 = _conv(width, width, 3, stride, rng)
+        self.conv2 = conv(width, width, 3, stride, rng)
         self.bn2 = _norm(config, width)
-        self.conv3 = _conv(width, outputs, 1, 1, rng)
+        self.conv3 = conv(width, outputs, 1, 1, rng)
         self.bn3 = _last_norm(config, outputs)
         self.downsample = _shortcut(config, inputs, outputs, stride, rng)
 
@@ -113,7 +113,7 @@ class ResNet(nn.Module):
         self.config = config
         kernel = 7 if config.stem == "large" else 3
         reduction = 1 if config.stem == "none" else 2
-        self.conv1 = _conv(3, config.stem_width, kernel, reduction, rng)
+        self.conv1 = conv(3, config.stem_width, kernel, reduction, rng)
         self.bn1 = _norm(config, config.stem_width)
         self.channels: dict[str, int] = {}
         self.strides: dict[str, int] = {}
