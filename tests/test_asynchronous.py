@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from dataclasses import replace
@@ -144,7 +145,13 @@ def test_profile_and_trace_show_start_and_wait(tmp_path: Any) -> None:
     trace = Trace(tmp_path / "trace.json")
     trace.add_run(made, times)
     trace.write()
-    assert '"wait (copy_later)"' in (tmp_path / "trace.json").read_text()
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    start, end, in_flight = (
+        next(e for e in events if e["name"] == name and e["tid"] == track)
+        for name, track in (("copy_later", 1), ("wait (copy_later)", 1), ("copy_later", 2))
+    )
+    assert in_flight["ts"] == start["ts"]
+    assert in_flight["ts"] + in_flight["dur"] == pytest.approx(end["ts"] + end["dur"])
 
 
 def test_an_error_of_the_work_is_reported_at_the_wait() -> None:
