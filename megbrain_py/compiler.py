@@ -225,8 +225,8 @@ def plain_plan(graph: Graph, device: str) -> Plan:
 
 def planned(outputs: Outputs, *, updates: Updates | None = None) -> Plan:
     """The plan that `compile` would load on the CPU; it may be one of ranks that are not there."""
-    optimised, _ = _optimised(outputs, None, updates or {}, "cpu")
-    return lower(optimised, engine.workspace_bytes)
+    graph, _ = optimised(outputs, None, updates or {}, "cpu")
+    return plain_plan(graph, "cpu")
 
 
 def plans_within(
