@@ -14,6 +14,7 @@ from megbrain_py.cli.compare import add_compare
 from megbrain_py.cli.detect import add_test_time
 from megbrain_py.cli.launch import add_launch
 from megbrain_py.cli.plan import add_plan
+from megbrain_py.cli.scale import add_scale
 from megbrain_py.errors import MegBrainError
 
 USER_ERROR = 2  # exit code of anything that the person who typed can put right
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_operators(commands)
     add_bench(commands)
     add_plan(commands)
+    add_scale(commands)
     return parser
 
 
@@ -207,6 +209,7 @@ _RUNS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "new-op": lambda a: _module("own_op").new_op(a.folder),
     "bench": lambda a: _module("bench").bench(a),
     "plan": lambda a: _module("plan").plan(a),
+    "scale": lambda a: _module("scale").scale(a),
 }
 
 
