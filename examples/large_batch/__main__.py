@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="large_batch", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--out", type=Path, default=Path("runs/large_batch"))
-    parser.add_argument("--quick", action="store_true", help="minutes; the figures mean little")
+    parser.add_argument("--quick", action="store_true", help="a minute; the figures mean little")
     parser.add_argument("--seeds", type=int, help="trainings of each kind")
     parser.add_argument("--pictures", type=Path, help="folder for the pictures; default: OUT")
     given = parser.parse_args()

@@ -78,7 +78,7 @@ class Study:
 
 
 def quick(out: Path) -> Study:
-    """A study of minutes: everything runs, its figures mean little."""
+    """A study of a minute: everything runs, its figures mean little."""
     return replace(
         Study(out), train=64, val=16, pretrain=64, pretrain_epochs=1.0, epochs=1.0, pictures=64,
         block=8, seeds=2, resamples=200,
