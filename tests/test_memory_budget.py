@@ -13,10 +13,12 @@ import megbrain_py as mb
 from megbrain_py import functional as F
 from megbrain_py import nn, optim
 from megbrain_py.graph import Graph
+from megbrain_py.lowering import lower_within
 from megbrain_py.lowering.memory_graph import memory_problem
 from megbrain_py.lowering.program import Program
 from megbrain_py.lowering.updates import place_updates
 from megbrain_py.models.resnet import resnet
+from megbrain_py.plan import Plan
 from megbrain_py.planning.memory import ALIGNMENT
 from megbrain_py.planning.sizes import parse_size, show_size
 
@@ -102,6 +104,20 @@ def test_a_budget_that_is_large_enough_changes_nothing() -> None:
     ]
     assert step.plan.budget is not None
     assert step.plan.budget.extra == 0
+    assert "as without a budget" in str(step.plan.memory)
+
+
+def test_where_all_fits_nothing_is_priced() -> None:
+    x = mb.placeholder("x", (2, 3))
+
+    def price(*_: Any) -> float:
+        raise AssertionError("measured though it fits")
+
+    graph = Graph({"y": x + 1.0})
+    (plan,) = lower_within(graph, lambda *_: 0, price, ["1GiB"])
+    assert isinstance(plan, Plan)
+    assert plan.budget is not None
+    assert plan.budget.seconds == 0
 
 
 def test_the_least_budget_that_is_named_can_be_kept() -> None:
