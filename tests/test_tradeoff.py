@@ -130,5 +130,6 @@ def test_a_plans_picture_shows_what_runs_again_and_the_memory_without(tmp_path: 
         compiled.plan.memory.draw(tmp_path / f"{name}.png")
         pixels = np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB"))
         again, without = (0, 158, 115), (102, 102, 102)
-        colours[name] = [bool((pixels == colour).all(-1).any()) for colour in (again, without)]
+        drawn = [int((pixels == colour).all(-1).sum()) for colour in (again, without)]
+        colours[name] = [count > 300 for count in drawn]  # fewer: edges of letters
     assert colours == {"plain": [False, False], "roomy": [False, False], "tight": [True, True]}
