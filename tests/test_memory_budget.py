@@ -18,7 +18,7 @@ from megbrain_py.lowering.memory_graph import memory_problem
 from megbrain_py.lowering.program import Program
 from megbrain_py.lowering.updates import place_updates
 from megbrain_py.models.resnet import resnet
-from megbrain_py.plan import Plan
+from megbrain_py.plan import Instruction, Plan
 from megbrain_py.planning.memory import ALIGNMENT
 from megbrain_py.planning.sizes import parse_size, show_size
 
@@ -85,6 +85,20 @@ def test_what_runs_once() -> None:
     free = {task.name for task in tasks if not task.once}
     assert {"channel_moments", "sgd_update"} <= once - free
     assert {"conv2d", "channel_normalise", "relu", "dropout"} <= free - once
+
+
+def test_equal_steps_are_priced_once() -> None:
+    x = mb.placeholder("x", (2, 3))
+    program = Program(Graph({"y": F.exp(F.relu(F.relu(x)))}))
+    priced: list[str] = []
+
+    def price(instruction: Instruction, *_: Any) -> float:
+        priced.append(instruction.kernel)
+        return float(len(priced))
+
+    tasks = memory_problem(program, price).graph.tasks
+    assert priced == ["relu", "exp"]
+    assert [task.cost for task in tasks] == [0.0, 1.0, 1.0, 2.0]
 
 
 def test_state_counts_in_a_budget_of_bytes() -> None:
