@@ -205,6 +205,8 @@ def rewrite(graph: Graph, rewriter: Rewriter) -> Graph:
 def take_wishes(graph: Graph) -> Graph:
     """Without its hints (`Operator.wish`), which would stand between operators that can be joined:
     what they say is in `wishes`."""
+    if not any(node.op.wish() for node in graph.nodes):
+        return graph
     found: dict[Var, str] = {}
 
     def rewriter(node: Node, inputs: tuple[Var, ...]) -> Sequence[Var] | None:
@@ -214,7 +216,7 @@ def take_wishes(graph: Graph) -> Graph:
         return inputs
 
     done = rewrite(graph, rewriter)
-    return dataclasses.replace(done, wishes=found) if found else graph
+    return Graph(done.outputs, done.updates, found)
 
 
 def verify(graph: Graph, after: str = "building", known: set[Node] | None = None) -> Graph:
