@@ -15,15 +15,7 @@ import numpy as np
 from megbrain_py import costs, debug, engine, passes, ranks
 from megbrain_py.dtypes import Array, DType, TensorType
 from megbrain_py.errors import CompileError, EngineError
-from megbrain_py.graph import (
-    Graph,
-    Placeholder,
-    Var,
-    describe,
-    nodes_of,
-    placeholder,
-    take_wishes,
-)
+from megbrain_py.graph import Graph, Placeholder, Var, describe, nodes_of, placeholder
 from megbrain_py.instruments import trace
 from megbrain_py.instruments.check import Checker
 from megbrain_py.instruments.profile import Profile, profile_of
@@ -260,7 +252,7 @@ def optimised(
     for target in updates:
         if not isinstance(target, Parameter):
             raise CompileError(f"compile: only a Parameter can be updated\n  {describe(target)}")
-    graph = take_wishes(Graph(named, {p: new for p, new in updates.items()}))
+    graph = Graph(named, {p: new for p, new in updates.items()})
     used = graph.placeholders
     accepted = {v.node.op.label: v for v in inputs or [] if isinstance(v.node.op, Placeholder)}
     for name in accepted | used:
