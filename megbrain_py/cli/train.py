@@ -16,15 +16,21 @@ if TYPE_CHECKING:
 _MASKS = "segm_"  # figures of masks begin with this
 
 
-def train(words: Sequence[str], resume: str | None, *, show: bool = False) -> int:
-    """Train; 0 when it ran to the end, 130 when a signal stopped it (its state is saved)."""
+def train(words: Sequence[str], resume: str | None, *, show: str = "") -> int:
+    """Train; 0 when it ran to the end, 130 when a signal stopped it (its state is saved).
+
+    show: "config" prints the settings instead, "memory" what a step costs within less memory.
+    """
     from megbrain_py.training import settings
     from megbrain_py.training.devices import join_launched, on_devices
     from megbrain_py.training.shards import first, leads
 
     join_launched()
     config, resumed = first(lambda: _config(words, resume))
-    if show:
+    if show == "memory":
+        on_devices(config, _show_memory)
+        return 0
+    if show == "config":
         if leads():
             print(settings.to_toml(config), end="")
         return 0
@@ -57,6 +63,8 @@ def _config(words: Sequence[str], resume: str | None) -> tuple[TrainConfig, bool
         return _config(words, config.output)  # only output= says which run
     if resume:
         config = replace(config, output=resume)
+    if resume is not None and config.fit_batch:
+        config = _with_batch_of(Path(config.output), config)
     return config, resume is not None
 
 
@@ -72,6 +80,29 @@ def run(config: TrainConfig, *, resume: bool = False) -> Outcome:
     if outcome.finished:
         shown.message(f"done: {config.output}")
     return outcome
+
+
+def _show_memory(config: TrainConfig) -> None:
+    """What a step on rank 0 costs within less memory."""
+    from megbrain_py.training.assemble import assemble
+    from megbrain_py.training.memory import time_against_memory
+    from megbrain_py.training.progress import display
+    from megbrain_py.training.shards import first
+
+    shown = display()
+    trainer = assemble(config if config.fit_batch else replace(config, memory=""), shown)
+    shown.message(first(lambda: time_against_memory(trainer)))
+
+
+def _with_batch_of(run: Path, config: TrainConfig) -> TrainConfig:
+    """The configuration with the batch that fitted when the run began."""
+    from megbrain_py.training import settings
+    from megbrain_py.training.trainer import CONFIG_FILE
+
+    if not (run / CONFIG_FILE).is_file():
+        return config
+    begun = settings.read(type(config), run / CONFIG_FILE)
+    return replace(config, batch_size=begun.batch_size, fit_batch=False)
 
 
 def figures_text(figures: Mapping[str, Any]) -> str:

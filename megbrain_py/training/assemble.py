@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,19 @@ from megbrain_py.training.detector import (
     make_model,
     model_config,
 )
+from megbrain_py.training.fit_batch import fit_batch
+from megbrain_py.training.memory import Program, keep_within, measuring_programs, step_programs
 from megbrain_py.training.parts import Parts
 from megbrain_py.training.pictures import draw_measured
 from megbrain_py.training.policy import describe, learning_rates, total_steps
 from megbrain_py.training.progress import Display
 from megbrain_py.training.runs import image_folder
-from megbrain_py.training.shards import first, gathered, norm_group, together
+from megbrain_py.training.shards import first, gathered, norm_group, sharing_host, together
 from megbrain_py.training.start import freeze, load_weights
-from megbrain_py.training.step import Batch
-from megbrain_py.training.trainer import Trainer
+from megbrain_py.training.step import Batch, ValidationLoss
+from megbrain_py.training.trainer import Trainer, step_of
 
+_LARGEST_STEP = 256  # pictures: as far as MegDet shows that the linear rule of the rate holds
 _ENLARGED = 2.0  # pictures are enlarged this much without a word
 
 
@@ -87,6 +90,22 @@ def _cache_mb(config: TrainConfig) -> int:
     return config.data.cache_mb // (world.size if world.backend == "local" else 1)
 
 
+def _input(config: TrainConfig) -> InputConfig:
+    data = config.data
+    return InputConfig(data.short_side, data.long_side, data.size_multiple, data.resize)
+
+
+def val_loader(config: TrainConfig, dataset: CocoDataset, model: Any) -> Loader:
+    """Batches to measure with."""
+    return _input(config).loader(
+        dataset, _measured_together(config), _cache_mb(config), masks=has_masks(model)
+    )
+
+
+def _measured_together(config: TrainConfig, batch: int = 0) -> int:
+    return config.eval_batch or min(batch or config.batch_size, MEASURED_TOGETHER)
+
+
 def make_optimizer(config: OptimizerConfig, model: Any) -> optim.SGD | optim.AdamW:
     """The optimiser of a model's weights; biases and norms are not decayed."""
     groups = optim.decay_groups(model.parameters(), config.weight_decay)
@@ -106,10 +125,17 @@ def assemble(config: TrainConfig, show: Display) -> Trainer:
             f"config: devices={config.devices}, but there {'is' if size == 1 else 'are'} {size} "
             f"rank{'' if size == 1 else 's'} (`megbrain train` or training.devices starts them)"
         )
-    return together(lambda: _assemble(config, show))
+    train, val, model, options = together(lambda: _opened(config, show))
+    if config.fit_batch:
+        sharing = sharing_host()
+        config = first(lambda: _with_batch(config, train, val, model, show, sharing))
+    return together(lambda: _assembled(config, train, val, model, options, show))
 
 
-def _assemble(config: TrainConfig, show: Display) -> Trainer:
+def _opened(
+    config: TrainConfig, show: Display
+) -> tuple[CocoDataset, CocoDataset | None, Any, dict[str, Any]]:
+    """The data sets, and the detector that fits them with the options of its preset."""
     data = config.data
     train = open_data(data.train, data.train_images, "data.train", data.classes)
     val = open_data(data.val, data.val_images, "data.val", data.classes) if data.val else None
@@ -120,14 +146,27 @@ def _assemble(config: TrainConfig, show: Display) -> Trainer:
         )
     options = _model_options(config, train)
     model = make_model(config.model.preset, options, len(train.class_names), config.seed)
-    nn.sync_batch_norms(model, norm_group(config))
+    nn.sync_batch_norms(model)
     if config.best_by.startswith("segm_") and not has_masks(model):
         raise DataError(f"config: best_by={config.best_by} expects a model.mask, found none")
-    loader = train_loader(config, train, masks=has_masks(model))
     if config.model.weights:
         load_weights(model, config.model.weights, config.model.leave_out, show.message)
     if config.model.freeze_at:
         freeze(model, config.model, show.message)
+    return train, val, model, options
+
+
+def _assembled(
+    config: TrainConfig,
+    train: CocoDataset,
+    val: CocoDataset | None,
+    model: Any,
+    options: dict[str, Any],
+    show: Display,
+) -> Trainer:
+    data = config.data
+    nn.sync_batch_norms(model, norm_group(config))
+    loader = train_loader(config, train, masks=has_masks(model))
     parts = _parts(config, train, val, loader, model, options)
     weights = sum(p.value.size for p in model.parameters())
     classes = ", ".join(train.class_names[:10]) + (", ..." if len(train.class_names) > 10 else "")
@@ -150,7 +189,40 @@ def _assemble(config: TrainConfig, show: Display) -> Trainer:
     if config.devices > 1:
         show.message(_shared(config))
     show.message(describe(config, parts.steps))
-    return Trainer(config, parts, show)
+    trainer = Trainer(config, parts, show)
+    if config.memory_limit is not None:
+        keep_within(trainer, config.memory_limit)
+    return trainer
+
+
+def _with_batch(
+    config: TrainConfig,
+    train: CocoDataset,
+    val: CocoDataset | None,
+    model: Any,
+    show: Display,
+    sharing: int,
+) -> TrainConfig:
+    """The configuration with the batch that fits the memory of every device.
+
+    sharing: devices that share this host's.
+    """
+    single = replace(config, batch_size=1)
+    loader = train_loader(single, train, masks=has_masks(model))
+    measured = None if val is None else val_loader(single, val, model)
+    step = step_of(config, model, make_optimizer(config.optimizer, model))
+    validation = ValidationLoss(model).function if config.val_loss_images else None
+    detect = Detecting(model).function
+
+    def programs(count: int) -> list[Program]:
+        batches = sorted(_blank(loader, count), key=lambda b: (-b["images"].size, -b["boxes"].size))
+        seen = [] if measured is None else _blank(measured, _measured_together(config, count))
+        return [*step_programs(step, batches), *measuring_programs(validation, detect, seen)]
+
+    images = min(loader.images_per_epoch, _LARGEST_STEP) // config.accumulate
+    most = max(1, images // config.devices)
+    found = fit_batch(config, step.state_bytes(), programs, most, show, sharing)
+    return replace(found, batch_size=found.batch_size * config.devices)
 
 
 def _shared(config: TrainConfig) -> str:
@@ -206,21 +278,19 @@ def _parts(
     options: dict[str, Any],
 ) -> Parts:
     data = config.data
-    wanted = InputConfig(data.short_side, data.long_side, data.size_multiple, data.resize)
     images = loader.images_per_epoch
     steps = total_steps(config, images)
     measuring: dict[str, Any] = {}
     if val is not None:
-        batch = config.eval_batch or min(config.batch_size, MEASURED_TOGETHER)
-        val_loader = wanted.loader(val, batch, _cache_mb(config), masks=has_masks(model))
+        measured = val_loader(config, val, model)
         part = ranks.current().rank, ranks.current().size
         detecting = Detecting(model, config.signatures)
 
         def validation() -> Iterable[Batch]:
-            return full_batches(val_loader, config.val_loss_images, part)
+            return full_batches(measured, config.val_loss_images, part)
 
         def evaluate() -> dict[str, Any]:
-            found = gathered(detect_all(detecting, val_loader, workers=data.workers, part=part))
+            found = gathered(detect_all(detecting, measured, workers=data.workers, part=part))
 
             def scored() -> dict[str, Any]:
                 values = figures(found)
@@ -229,14 +299,18 @@ def _parts(
 
             return first(scored)
 
-        measuring["evaluate"] = evaluate
+        measuring |= {
+            "evaluate": evaluate,
+            "detect": detecting.function,
+            "largest_measured": lambda: _blank(measured),
+        }
         if config.val_loss_images:
             measuring["validation"] = validation
     extra = {
         "classes": list(train.class_names),
         "category_ids": [category.id for category in train.categories],
         "model": {"preset": config.model.preset, "options": options},
-        "input": asdict(wanted),
+        "input": asdict(_input(config)),
     }
     return Parts(
         model=model,
@@ -245,6 +319,13 @@ def _parts(
         batches=lambda start, stop: closing(loader.batches(start, stop, workers=data.workers)),
         steps=steps,
         extra=extra,
+        largest=lambda: _blank(loader),
         epoch_steps=images / config.step_images,
         **measuring,
     )
+
+
+def _blank(loader: Loader, count: int = 0) -> list[Batch]:
+    """Batches of the loader's largest sizes; of `count` pictures, or as many as the rank takes."""
+    largest = loader.largest_signatures(count)
+    return [loader.blank(one if count else loader.own_part(one)) for one in largest]

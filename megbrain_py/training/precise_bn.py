@@ -32,7 +32,7 @@ class PreciseNorms:
         for name, module in model.named_modules():
             if isinstance(module, BatchNorm2d) and not module.frozen:
                 self._norms[name] = module.running_mean, module.running_var
-        self._function = SpecializedFunction(self._build, signatures)
+        self.function = SpecializedFunction(self._build, signatures)
 
     def __bool__(self) -> bool:
         return bool(self._norms)
@@ -53,7 +53,7 @@ class PreciseNorms:
         own: list[tuple[int, Mapping[str, Array]]] = []
         for batch in batches:
             fed: dict[str, Any] = feeds_of(batch, seed, 0)
-            own.append((len(batch["image_ids"]), self._function(**fed)))
+            own.append((len(batch["image_ids"]), self.function(**fed)))
         every = [pair for part in distributed.all_gather_objects(own) for pair in part]
         weights = [count for count, _ in every]
         moments = [values for _, values in every]

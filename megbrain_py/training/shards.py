@@ -5,6 +5,7 @@ The trainer runs the same lines on every rank; where there is one, these functio
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar, cast
 
@@ -60,6 +61,12 @@ def _given(value: T | None, error: Exception | None) -> T | None:
 def is_shared(error: BaseException) -> bool:
     """Do all ranks raise this error?"""
     return isinstance(error.__cause__, Shared)
+
+
+def sharing_host() -> int:
+    """How many ranks share this one's host."""
+    host = socket.gethostname()
+    return distributed.all_gather_objects(host).count(host)
 
 
 class StepNews(NamedTuple):
