@@ -391,3 +391,23 @@ def test_devices_that_are_not_there_are_refused(data: tuple[Path, Path], tmp_pat
         assemble(config, PlainDisplay(io.StringIO()))
     with pytest.raises(DataError, match="bn_size expects all, local or a number"):
         detector_config(data, tmp_path / "run", "bn_size=0")
+
+
+def test_a_batch_that_fits_every_device(
+    data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planned on rank 0 for all: the pictures of one device, of which each gets as many."""
+    asked: list[tuple[int, int, list[int]]] = []
+
+    def three(
+        config: TrainConfig, held: int, programs: Any, most: int, _: Any, sharing: int
+    ) -> Any:
+        pictures = [p.types["images"].shape[0] for p in programs(5) if "key" in p.types]
+        asked.append((most, sharing, pictures))
+        return replace(config, batch_size=3, fit_batch=False)
+
+    monkeypatch.setattr("megbrain_py.training.assemble.fit_batch", three)
+    config = detector_config(data, tmp_path / "run", "fit_batch=true", "devices=2", "data.val=")
+    shapes = on_devices(config, lambda own: assemble(own, PlainDisplay(io.StringIO())).config)
+    assert shapes.batch_size == 6
+    assert asked == [(8, 2, [5] * len(asked[0][2]))]

@@ -14,6 +14,7 @@ from megbrain_py.cli.compare import add_compare
 from megbrain_py.cli.detect import add_test_time
 from megbrain_py.cli.launch import add_launch
 from megbrain_py.cli.plan import add_plan
+from megbrain_py.cli.scale import add_scale
 from megbrain_py.errors import MegBrainError
 
 USER_ERROR = 2  # exit code of anything that the person who typed can put right
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_operators(commands)
     add_bench(commands)
     add_plan(commands)
+    add_scale(commands)
     return parser
 
 
@@ -59,9 +61,6 @@ def _add_training(commands: Any) -> None:
         help="go on with the newest checkpoint of a run (its folder, or output= of the settings)",
     )  # fmt: skip
     train.add_argument(
-        "--devices", type=int, metavar="N", help="logical devices that share each batch: devices=N"
-    )
-    train.add_argument(
         "--memory", metavar="SIZE",
         help="most memory of the compiled steps, such as 3GiB or, as a share, 0.5: memory=SIZE",
     )  # fmt: skip
@@ -71,6 +70,9 @@ def _add_training(commands: Any) -> None:
         metavar="N|auto",
         default=(),
         help="pictures of a batch: batch_size=N; auto: as many as fit",
+    )
+    train.add_argument(
+        "--devices", type=int, metavar="N", help="logical devices that share each batch: devices=N"
     )
     train.add_argument("--show-config", action="store_true", help="print all settings and stop")
     train.add_argument(
@@ -177,8 +179,8 @@ def _batch(text: str) -> tuple[str, ...]:
 
 def _train_words(arguments: argparse.Namespace) -> list[str]:
     """Settings, of which some have a flag of their own."""
-    memory = [] if arguments.memory is None else [f"memory={arguments.memory}"]
     devices = [] if arguments.devices is None else [f"devices={arguments.devices}"]
+    memory = [] if arguments.memory is None else [f"memory={arguments.memory}"]
     return [*arguments.settings, *devices, *memory, *arguments.batch]
 
 
@@ -207,6 +209,7 @@ _RUNS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "new-op": lambda a: _module("own_op").new_op(a.folder),
     "bench": lambda a: _module("bench").bench(a),
     "plan": lambda a: _module("plan").plan(a),
+    "scale": lambda a: _module("scale").scale(a),
 }
 
 

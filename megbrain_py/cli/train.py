@@ -27,12 +27,12 @@ def train(words: Sequence[str], resume: str | None, *, show: str = "") -> int:
 
     join_launched()
     config, resumed = first(lambda: _config(words, resume))
-    if show == "memory":
-        on_devices(config, _show_memory)
-        return 0
     if show == "config":
         if leads():
             print(settings.to_toml(config), end="")
+        return 0
+    if show == "memory":
+        on_devices(config, show_memory)
         return 0
     outcome = on_devices(config, lambda own: run(own, resume=resumed))
     return 0 if outcome.finished else 130
@@ -82,18 +82,6 @@ def run(config: TrainConfig, *, resume: bool = False) -> Outcome:
     return outcome
 
 
-def _show_memory(config: TrainConfig) -> None:
-    """What a step on rank 0 costs within less memory."""
-    from megbrain_py.training.assemble import assemble
-    from megbrain_py.training.memory import time_against_memory
-    from megbrain_py.training.progress import display
-    from megbrain_py.training.shards import first
-
-    shown = display()
-    trainer = assemble(config if config.fit_batch else replace(config, memory=""), shown)
-    shown.message(first(lambda: time_against_memory(trainer)))
-
-
 def _with_batch_of(run: Path, config: TrainConfig) -> TrainConfig:
     """The configuration with the batch that fitted when the run began."""
     from megbrain_py.training import settings
@@ -103,6 +91,18 @@ def _with_batch_of(run: Path, config: TrainConfig) -> TrainConfig:
         return config
     begun = settings.read(type(config), run / CONFIG_FILE)
     return replace(config, batch_size=begun.batch_size, fit_batch=False)
+
+
+def show_memory(config: TrainConfig) -> None:
+    """What a step costs within less memory, as a table and a picture."""
+    from megbrain_py.training.assemble import assemble
+    from megbrain_py.training.memory import time_against_memory
+    from megbrain_py.training.progress import display
+    from megbrain_py.training.shards import first
+
+    shown = display()
+    trainer = assemble(config if config.fit_batch else replace(config, memory=""), shown)
+    shown.message(first(lambda: time_against_memory(trainer)))
 
 
 def figures_text(figures: Mapping[str, Any]) -> str:

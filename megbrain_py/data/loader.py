@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -329,9 +329,8 @@ class Loader:
     def batch(self, step: int) -> Batch:
         """The arrays of a step. DataError names the file of a picture that cannot be used."""
         plan = self.plan(step)
-        own = rows_of(plan.signature.batch, *self.part)
-        batch = self.blank(self.own_part(plan.signature))
-        for row, place in enumerate(own):
+        batch = self.blank(plan.signature)
+        for row, place in enumerate(rows_of(plan.signature.batch, *self.part)):
             index, drawn = plan.indices[place], plan.draws[place]
             if index < 0:
                 continue
@@ -349,13 +348,9 @@ class Loader:
                 masks_of.pack(cropped, batch["masks"][row], batch["mask_places"][row])
         return batch
 
-    def own_part(self, signature: Signature) -> Signature:
-        """The shapes of this rank's rows of such a batch."""
-        return replace(signature, batch=len(rows_of(signature.batch, *self.part)))
-
     def blank(self, signature: Signature) -> Batch:
-        """A batch of these shapes in which all pictures are blank."""
-        n, rows = signature.batch, signature.rows
+        """The rank's rows of a batch of these shapes, all pictures blank."""
+        n, rows = len(rows_of(signature.batch, *self.part)), signature.rows
         batch: Batch = {
             "images": np.zeros((n, 3, signature.height, signature.width), np.float32),
             "image_sizes": np.ones((n, 2), np.int32),

@@ -14,7 +14,7 @@ from megbrain_py.data import Augmentation, CocoDataset, Loader, Resize, read_coc
 from megbrain_py.data.samplers import SAMPLINGS
 from megbrain_py.errors import DataError
 from megbrain_py.training.anchors import anchor_sizes
-from megbrain_py.training.config import MEASURED_TOGETHER, OptimizerConfig, TrainConfig
+from megbrain_py.training.config import OptimizerConfig, TrainConfig
 from megbrain_py.training.detector import (
     Detecting,
     InputConfig,
@@ -98,12 +98,8 @@ def _input(config: TrainConfig) -> InputConfig:
 def val_loader(config: TrainConfig, dataset: CocoDataset, model: Any) -> Loader:
     """Batches to measure with."""
     return _input(config).loader(
-        dataset, _measured_together(config), _cache_mb(config), masks=has_masks(model)
+        dataset, config.measured_batch, _cache_mb(config), masks=has_masks(model)
     )
-
-
-def _measured_together(config: TrainConfig, batch: int = 0) -> int:
-    return config.eval_batch or min(batch or config.batch_size, MEASURED_TOGETHER)
 
 
 def make_optimizer(config: OptimizerConfig, model: Any) -> optim.SGD | optim.AdamW:
@@ -215,8 +211,10 @@ def _with_batch(
     detect = Detecting(model).function
 
     def programs(count: int) -> list[Program]:
-        batches = sorted(_blank(loader, count), key=lambda b: (-b["images"].size, -b["boxes"].size))
-        seen = [] if measured is None else _blank(measured, _measured_together(config, count))
+        batches = _blank(loader, count * config.devices)
+        batches.sort(key=lambda b: (-b["images"].size, -b["boxes"].size))
+        pictures = replace(config, batch_size=count * config.devices).measured_batch
+        seen = [] if measured is None else _blank(measured, pictures)
         return [*step_programs(step, batches), *measuring_programs(validation, detect, seen)]
 
     images = min(loader.images_per_epoch, _LARGEST_STEP) // config.accumulate
@@ -326,6 +324,5 @@ def _parts(
 
 
 def _blank(loader: Loader, count: int = 0) -> list[Batch]:
-    """Batches of the loader's largest sizes; of `count` pictures, or as many as the rank takes."""
-    largest = loader.largest_signatures(count)
-    return [loader.blank(one if count else loader.own_part(one)) for one in largest]
+    """The rank's rows of batches of the largest sizes; of `count` pictures, or as it takes them."""
+    return [loader.blank(signature) for signature in loader.largest_signatures(count)]

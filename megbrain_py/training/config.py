@@ -132,16 +132,16 @@ class TrainConfig:
     fit_batch: bool = setting(
         False, "take the largest batch_size whose step fits `memory`, or the memory that is free"
     )
+    memory: str = setting(
+        "", "most memory of a device's weights, optimiser and scratch arena, such as 3GiB, or a "
+        "share of the arena, such as 0.5; values are made again to keep it; empty: no limit"
+    )  # fmt: skip
     devices: int = setting(
         1, "logical devices that share each batch; processes of MPI count themselves", low=1
     )
     bn_size: str = setting(
         "all", "pictures whose batch norms share moments: all of a batch, local (those of a device)"
         " or a number"
-    )  # fmt: skip
-    memory: str = setting(
-        "", "most memory of a device's weights, optimiser and scratch arena, such as 3GiB, or a "
-        "share of the arena, such as 0.5; values are made again to keep it; empty: no limit"
     )  # fmt: skip
     accumulate: int = setting(1, "batches whose gradients make one step", low=1)
     ema: float = setting(
@@ -211,6 +211,11 @@ class TrainConfig:
             raise DataError(
                 "config: best_by=val_loss expects val_loss_images of at least 1, found 0"
             )
+
+    @property
+    def measured_batch(self) -> int:
+        """Pictures that a device measures together."""
+        return self.eval_batch or min(self.batch_size, MEASURED_TOGETHER)
 
     @property
     def memory_limit(self) -> int | float | None:
