@@ -29,7 +29,7 @@ from megbrain_py.training.detector import Detecting, InputConfig, detect_all
 from megbrain_py.training.devices import on_devices
 from megbrain_py.training.log import Line, read_log
 from megbrain_py.training.progress import PlainDisplay
-from megbrain_py.training.shards import first, gathered, norm_group, together
+from megbrain_py.training.shards import first, gathered, norm_group, shared, together
 from megbrain_py.training.trainer import Outcome, Trainer
 
 STEPS = 3
@@ -355,6 +355,8 @@ def test_what_one_rank_refuses_all_refuse() -> None:
     def program() -> tuple[int, str]:
         with pytest.raises(OSError, match="no file on rank") as caught:
             together(refuses)
+        note = shared(caught.value)
+        assert note is not None and note.rank == 1
         return first(refuses), str(caught.value)
 
     assert distributed.run(program, 3) == [(7, "[Errno 2] no file on rank 1")] * 3
