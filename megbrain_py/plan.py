@@ -73,7 +73,8 @@ class StateBlock:
 
 @dataclass(frozen=True)
 class BudgetRecord:
-    """What planning under a byte budget found. Bytes are of the scratch arena, seconds predicted.
+    """What planning under a byte budget found. Bytes are of the scratch arena, seconds predicted,
+    or 0 where nothing had to be priced since all fitted.
 
     `vanilla_*`: of the plan that makes nothing twice, `vanilla_live` the bytes that hold values at
     each of its instructions. `bound`: no schedule within the budget takes less time, None when
@@ -102,6 +103,11 @@ class BudgetRecord:
         if self.bound is None or not self.vanilla_seconds:
             return None
         return max(self.bound / self.vanilla_seconds - 1, 0.0)
+
+    @property
+    def gap(self) -> float | None:
+        """No schedule within the budget takes less time by more than this share of the bound."""
+        return max(self.seconds / self.bound - 1, 0.0) if self.bound else None
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ def test_without_mpi_the_error_says_what_to_install() -> None:
     code = (
         "import importlib.metadata as m\n"
         "from megbrain_py.distributed import start\n"
-        "start._files_of = lambda package: []\n"
+        "start.files_of = lambda *_: []\n"
         "start._LIBRARY = 'libmpi_that_nobody_has.so'\n"
         "start.init('mpi')\n"
     )

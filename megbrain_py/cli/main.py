@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from megbrain_py.cli.bench import add_bench
 from megbrain_py.cli.compare import add_compare
 from megbrain_py.cli.detect import add_test_time
+from megbrain_py.cli.launch import add_launch
 from megbrain_py.cli.plan import add_plan
 from megbrain_py.cli.scale import add_scale
 from megbrain_py.errors import MegBrainError
@@ -38,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
 
     _add_training(commands)
+    add_launch(commands)
     _add_detection(commands)
     add_compare(commands)
     _add_looking(commands)
@@ -58,7 +60,25 @@ def _add_training(commands: Any) -> None:
         "--resume", nargs="?", const="", metavar="RUN",
         help="go on with the newest checkpoint of a run (its folder, or output= of the settings)",
     )  # fmt: skip
+    train.add_argument(
+        "--memory", metavar="SIZE",
+        help="most memory of the compiled steps, such as 3GiB or, as a share, 0.5: memory=SIZE",
+    )  # fmt: skip
+    train.add_argument(
+        "--batch",
+        type=_batch,
+        metavar="N|auto",
+        default=(),
+        help="pictures of a batch: batch_size=N; auto: as many as fit",
+    )
+    train.add_argument(
+        "--devices", type=int, metavar="N", help="logical devices that share each batch: devices=N"
+    )
     train.add_argument("--show-config", action="store_true", help="print all settings and stop")
+    train.add_argument(
+        "--show-memory", action="store_true",
+        help="print what a step costs in time within less memory, draw it, and stop",
+    )  # fmt: skip
 
 
 def _add_detection(commands: Any) -> None:
@@ -137,13 +157,46 @@ def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _parse(words: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments; settings of a training may stand between and behind its options."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(words)
+    if arguments.command == "train" and not any(word.startswith("-") for word in rest):
+        arguments.settings += rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return arguments
+
+
+def _batch(text: str) -> tuple[str, ...]:
+    """The settings that a number of pictures, or auto, stands for."""
+    if text == "auto":
+        return ("fit_batch=true",)
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a number of pictures or auto, found {text}")
+    return f"batch_size={text}", "fit_batch=false"
+
+
+def _train_words(arguments: argparse.Namespace) -> list[str]:
+    """Settings, of which some have a flag of their own."""
+    devices = [] if arguments.devices is None else [f"devices={arguments.devices}"]
+    memory = [] if arguments.memory is None else [f"memory={arguments.memory}"]
+    return [*arguments.settings, *devices, *memory, *arguments.batch]
+
+
+def _show(arguments: argparse.Namespace) -> str:
+    """What `train` shows instead of training."""
+    return "config" if arguments.show_config else "memory" if arguments.show_memory else ""
+
+
 def _module(name: str) -> Any:
     """A module of the commands: imported when its command runs, so that --help is quick."""
     return importlib.import_module(f"megbrain_py.cli.{name}")
 
 
 _RUNS: Mapping[str, Callable[[argparse.Namespace], int]] = {
-    "train": lambda a: _module("train").train(a.settings, a.resume, show=a.show_config),
+    "train": lambda a: _module("train").train(_train_words(a), a.resume, show=_show(a)),
+    "launch": lambda a: _module("launch").launch(a),
     "eval": lambda a: _module("detect").evaluate(a),
     "predict": lambda a: _module("detect").predict(a),
     "compare": lambda a: _module("compare").compare(a),
@@ -166,7 +219,7 @@ def main(words: Sequence[str] | None = None) -> int:
     130 after Ctrl-C. Errors of this package print their message; other exceptions are bugs and
     show a traceback.
     """
-    arguments = _parser().parse_args(words)
+    arguments = _parse(words)
     try:
         return _RUNS[arguments.command](arguments)
     except BrokenPipeError:  # the reader (head, less) has seen enough
@@ -178,5 +231,18 @@ def main(words: Sequence[str] | None = None) -> int:
     except (MegBrainError, OSError) as error:
         if arguments.traceback:
             raise
-        print(f"megbrain {arguments.command}: {error}", file=sys.stderr)
-        return USER_ERROR
+        return _refuse(arguments.command, error)
+
+
+def _refuse(command: str, error: Exception) -> int:
+    """Say what is wrong. An error of one process among many ends the others too."""
+    from megbrain_py import distributed
+    from megbrain_py.training.shards import is_shared
+
+    world, shared = distributed.current(), is_shared(error)
+    who = "" if shared or world.size == 1 else f"rank {world.rank}: "
+    if world.rank == 0 or not shared:
+        print(f"megbrain {command}: {who}{error}", file=sys.stderr, flush=True)
+    if not shared:
+        distributed.abort(str(error))
+    return USER_ERROR

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from megbrain_py.errors import CompileError
 from megbrain_py.graph import Graph
@@ -21,6 +21,10 @@ from megbrain_py.planning.recompute import Effort, Progress
 from megbrain_py.planning.sizes import parse_size, show_size
 
 MemoryBudget: TypeAlias = "int | float | str"
+
+
+class ArenaBytes(int):
+    """A budget of the scratch arena alone: parameters and constants are counted by who gives it."""
 
 
 @dataclass(frozen=True)
@@ -54,34 +58,45 @@ def lower_within(
 
     budgets: bytes of state and scratch memory together, as a number or as text ("3GiB"), or, below
     1, a share of the scratch memory that the plan of `lower` takes. price: seconds that an
-    instruction takes. Where that plan fits it is the answer.
+    instruction takes. Where that plan fits it is the answer, and where it fits all budgets nothing
+    is priced.
     """
     program = _read(graph, query)
     once = each_once(program)
     vanilla = _plan_of(program, once, device)
-    order = [run.step for run in once.runs]
+    live = tuple(memory_profile(vanilla).live.tolist())
     room = [scratch_of(budget, vanilla) for budget in budgets]
     tight = sorted({bytes for bytes in room if bytes < vanilla.scratch_bytes})
-    problem, found = plan_within(program, price, tight, effort, progress, order)
-    live = tuple(memory_profile(vanilla).live.tolist())
-    seconds = sum(task.cost for task in problem.graph.tasks)
+    by_bytes: dict[int, Plan | Refused] = {}
+    seconds = 0.0  # nothing is priced where all fits: measuring takes a while
+    if tight:
+        order = [run.step for run in once.runs]
+        problem, found = plan_within(program, price, tight, effort, progress, order)
+        seconds = sum(task.cost for task in problem.graph.tasks)
+        for bytes, fitted in zip(tight, found, strict=True):
+            record = _record(problem, vanilla, live, effort, seconds, fitted)
+            by_bytes[bytes] = _answer(program, vanilla, fitted, record)
+    fits = BudgetRecord(
+        0, effort, seconds, seconds, seconds, vanilla.scratch_bytes, live, "nothing", 0.0
+    )
+    return [
+        by_bytes.get(bytes) or replace(vanilla, budget=replace(fits, budget=bytes))
+        for bytes in room
+    ]
 
-    def finish(bytes: int, fitted: Fitted[Arrangement] | None) -> Plan | Refused:
-        if fitted is None:
-            record = _record(problem, vanilla, live, bytes, effort, seconds, None)
-            return replace(vanilla, budget=record)
-        if fitted.arranged is None:
-            if fitted.least is None:
-                return Refused(bytes, None, None, vanilla.state_bytes)
-            least = fitted.least.places
-            plan = make_plan(program, least.runs, least.placed, device)
-            return Refused(bytes, plan.scratch_bytes, plan, vanilla.state_bytes)
-        record = _record(problem, vanilla, live, bytes, effort, seconds, fitted)
+
+def _answer(
+    program: Program, vanilla: Plan, fitted: Fitted[Arrangement], record: BudgetRecord
+) -> Plan | Refused:
+    if fitted.arranged is not None:
         made = fitted.arranged.places
-        return replace(make_plan(program, made.runs, made.placed, device), budget=record)
-
-    by_bytes = dict(zip(tight, found, strict=True))
-    return [finish(bytes, by_bytes.get(bytes)) for bytes in room]
+        plan = make_plan(program, made.runs, made.placed, vanilla.device)
+        return replace(plan, budget=record)
+    if fitted.least is None:
+        return Refused(fitted.budget, None, None, vanilla.state_bytes)
+    least = fitted.least.places
+    plan = make_plan(program, least.runs, least.placed, vanilla.device)
+    return Refused(fitted.budget, plan.scratch_bytes, plan, vanilla.state_bytes)
 
 
 def _read(graph: Graph, query: Query) -> Program:
@@ -99,28 +114,29 @@ def _record(
     problem: MemoryProblem,
     vanilla: Plan,
     live: tuple[int, ...],
-    budget: int,
     effort: Effort,
     seconds: float,
-    fitted: Fitted[Arrangement] | None,
+    fitted: Fitted[Arrangement],
 ) -> BudgetRecord:
-    schedule: Any = fitted and fitted.schedule
-    limiting = problem.step(schedule.limiting) if fitted and schedule.limiting >= 0 else None
+    schedule = fitted.schedule
+    limiting = problem.step(schedule.limiting) if schedule.limiting >= 0 else None
     return BudgetRecord(
-        budget,
+        fitted.budget,
         effort,
-        schedule.cost if fitted else seconds,
+        seconds if schedule.cost is None else schedule.cost,
         seconds,
-        schedule.lower_bound if fitted else seconds,
+        schedule.lower_bound,
         vanilla.scratch_bytes,
         live,
         "nothing" if limiting is None else f"{limiting.kernel} at {limiting.origin}",
-        schedule.seconds if fitted else 0.0,
+        schedule.seconds,
     )
 
 
 def scratch_of(budget: MemoryBudget, vanilla: Plan) -> int:
     """Bytes that the scratch arena may take; CompileError for what is no budget."""
+    if isinstance(budget, ArenaBytes):
+        return int(budget)
     if isinstance(budget, str):
         try:
             budget = parse_size(budget)
@@ -137,16 +153,16 @@ def scratch_of(budget: MemoryBudget, vanilla: Plan) -> int:
     return budget - vanilla.state_bytes
 
 
-def refusal(refused: Refused) -> str:
-    """Why a budget cannot be kept, and which one can."""
+def refusal(refused: Refused, what: str = "compile: memory_budget") -> str:
+    """Why a budget cannot be kept, and which one can. what: who gave it, and by which name."""
     state_bytes = refused.state_bytes
     given = show_size(max(refused.budget + state_bytes, 0))
     if refused.plan is None or refused.least is None:
-        return f"compile: memory_budget of {given} cannot be kept, and no schedule was found"
+        return f"{what} of {given} cannot be kept, and no schedule was found"
     least = refused.least + state_bytes
     return "\n".join(
         [
-            f"compile: memory_budget of {given} is too small, the least that can be kept is "
+            f"{what} of {given} is too small, the least that can be kept is "
             f"{show_size(least)} ({least} bytes)",
             f"  of it {show_size(state_bytes)} are parameters and constants, "
             f"{show_size(refused.least)} is scratch memory",

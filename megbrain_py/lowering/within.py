@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from megbrain_py.lowering.late_waits import with_late_waits
 from megbrain_py.lowering.memory_graph import (
     MemoryProblem,
     Price,
@@ -44,6 +45,7 @@ def plan_within(
     order: of the steps, a good one without recomputation.
     """
     problem = memory_problem(program, price)
+    asynchronous = any(step.asynchronous for step in program.steps)
 
     def arrange(runs: Sequence[int], budget: int) -> Arranged[Arrangement] | None:
         repaired = without_stale_reads(problem, runs)
@@ -57,6 +59,12 @@ def plan_within(
             return memory.allocate(buffers, wanted=budget)
 
         placed = place(made, allocate)
+        overlaps = asynchronous and placed.height <= budget
+        for limit in (budget, placed.lower_bound) if overlaps else ():
+            later = with_late_waits(made, limit)
+            moved = place(later, allocate)
+            if moved.height <= budget:
+                return Arranged(moved.height, Arrangement(later, moved))
         return Arranged(placed.height, Arrangement(made, placed))
 
     number = {step: t for t, step in enumerate(program.steps, 1)}
