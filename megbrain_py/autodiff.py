@@ -8,8 +8,8 @@ import numpy as np
 
 from megbrain_py.errors import GraphError
 from megbrain_py.graph import Node, Var, constant, nodes_of, user_origin
-from megbrain_py.node import gradient_of
 from megbrain_py.ops.binary import add
+from megbrain_py.origins import gradient_of
 
 
 def gradients(target: Var, wrt: Sequence[Var]) -> list[Var]:

@@ -18,10 +18,10 @@ from megbrain_py.node import Var as Var
 from megbrain_py.node import VarLike as VarLike
 from megbrain_py.node import describe as describe
 from megbrain_py.node import make_node as make_node
-from megbrain_py.node import origin_of as origin_of
 from megbrain_py.node import register_sugar as register_sugar
-from megbrain_py.node import taking_place_of as taking_place_of
-from megbrain_py.node import user_origin as user_origin
+from megbrain_py.origins import origin_of as origin_of
+from megbrain_py.origins import taking_place_of as taking_place_of
+from megbrain_py.origins import user_origin as user_origin
 
 if TYPE_CHECKING:
     import networkx

@@ -12,7 +12,7 @@ from typing import Any
 
 from megbrain_py import engine
 from megbrain_py.errors import EngineError
-from megbrain_py.node import add_framework_folder
+from megbrain_py.origins import add_framework_folder
 
 _SOURCE_KINDS = ("*.cpp", "*.h", "*.hpp")
 

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import os
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from megbrain_py.dtypes import Array, DType, Layout, TensorType
 from megbrain_py.errors import GraphError, Mismatch
+from megbrain_py.origins import in_gradient, next_order
+from megbrain_py.origins import user_origin as user_origin
 
 VarLike: TypeAlias = "Var | float | int | bool | Array"
-
-_HERE = Path(__file__).parent  # as Python was told to find it, and where it really is
-_framework = tuple(f"{p}{os.sep}" for p in (_HERE, _HERE.resolve(), _HERE.resolve().parent / "ops"))
-_MODELS = tuple(f"{p / 'models'}{os.sep}" for p in (_HERE, _HERE.resolve()))
-_serial = itertools.count()
-# While a pass rebuilds a node: that node's place; while a gradient is made: its line. Each thread
-# builds its own graphs.
-_replaced_order: ContextVar[int | None] = ContextVar("megbrain_py_replaced_order", default=None)
-_origin_override: ContextVar[str | None] = ContextVar("megbrain_py_origin", default=None)
-_backward: ContextVar[bool] = ContextVar("megbrain_py_backward", default=False)
-
 
 Rewriter: TypeAlias = "Callable[[Node, tuple[Var, ...]], Sequence[Var] | None]"
 
@@ -53,6 +38,7 @@ class Operator(ABC):
     pure: ClassVar[bool] = True  # no effect but its outputs: may be removed, merged, repeated
     elementwise: ClassVar[bool] = False  # each output element needs only its own input elements
     collective: ClassVar[bool] = False  # talks to other ranks: order fixed, never repeated
+    once: ClassVar[bool] = False  # a memory plan keeps its small results, never makes them again
     side_by_side: ClassVar[bool] = False  # inputs should lie in one piece, in their order
     asynchronous: ClassVar[bool] = False  # its work may go on while later instructions run
     random: ClassVar[bool] = False  # draws from a counter: a repeated node draws the same numbers
@@ -218,14 +204,8 @@ class Node:
         self.op = op
         self.inputs = inputs
         self.origin = origin
-        self.backward = _backward.get()  # part of a gradient
-        # Program order. A node that a pass makes takes the place of the node it replaces.
-        serial = next(_serial)
-        place = serial
-        replaced = _replaced_order.get()
-        if replaced is not None:
-            place = max([replaced, *(v.node.order[0] for v in inputs)])
-        self.order: tuple[int, int] = (place, serial)
+        self.backward = in_gradient()
+        self.order = next_order(v.node for v in inputs)
         self.outputs = tuple(Var(self, index, t) for index, t in enumerate(types))
 
     def __repr__(self) -> str:
@@ -328,65 +308,6 @@ def _sugar(name: str, *operands: Any) -> Var:
 
 
 # --- making nodes ---------------------------------------------------------------------------------
-
-
-@contextmanager
-def origin_of(node: Node) -> Iterator[None]:
-    """Nodes made inside inherit this node's origin (gradients, passes)."""
-    token = _origin_override.set(node.origin)
-    try:
-        yield
-    finally:
-        _origin_override.reset(token)
-
-
-@contextmanager
-def gradient_of(node: Node) -> Iterator[None]:
-    """Nodes made inside are parts of this node's gradient, and inherit its origin."""
-    token = _backward.set(True)
-    try:
-        with origin_of(node):
-            yield
-    finally:
-        _backward.reset(token)
-
-
-@contextmanager
-def taking_place_of(node: Node) -> Iterator[None]:
-    """Nodes made inside stand in program order where that node stands (passes)."""
-    tokens = _replaced_order.set(node.order[0]), _backward.set(node.backward)
-    try:
-        yield
-    finally:
-        _replaced_order.reset(tokens[0])
-        _backward.reset(tokens[1])
-
-
-def user_origin() -> str:
-    """file:line of the nearest caller outside the framework's own files (models count as users)."""
-    inherited = _origin_override.get()
-    if inherited is not None:
-        return inherited
-    frame = sys._getframe(1)
-    while frame.f_back is not None:
-        path = frame.f_code.co_filename
-        if not path.startswith(_framework) or path.startswith(_MODELS):
-            break
-        frame = frame.f_back
-    return f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}"
-
-
-def add_framework_folder(folder: Path) -> None:
-    """Count a room outside of the tree as the framework's: the user's line is above its files."""
-    global _framework  # noqa: PLW0603  (grows by a folder for each loaded room)
-    prefix = f"{folder}{os.sep}"
-    if prefix not in _framework:
-        _framework = (*_framework, prefix)
-
-
-def _short(path: str) -> str:
-    """The last three parts of a path: enough to find the file, short enough for a line."""
-    return "/".join(part for part in Path(path).parts[-3:] if part != "/")
 
 
 def describe(var: Var) -> str:

@@ -12,6 +12,10 @@ import pytest
 import megbrain_py as mb
 from megbrain_py import functional as F
 from megbrain_py import nn, optim
+from megbrain_py.graph import Graph
+from megbrain_py.lowering.memory_graph import memory_problem
+from megbrain_py.lowering.program import Program
+from megbrain_py.lowering.updates import place_updates
 from megbrain_py.models.resnet import resnet
 from megbrain_py.planning.memory import ALIGNMENT
 from megbrain_py.planning.sizes import parse_size, show_size
@@ -64,6 +68,21 @@ def test_budgets_are_kept_and_change_no_bit() -> None:
         extra.append(record.extra)
     assert extra == sorted(extra)
     assert extra[0] > 0
+
+
+def test_what_runs_once() -> None:
+    x, key = mb.placeholder("x", (4, 3, 8, 8)), mb.placeholder("key", (1,), "int64")
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, rng=0), nn.BatchNorm2d(8), nn.ReLU())
+    with nn.train_mode() as statistics:
+        loss = F.mean(F.dropout(net(x), key, 0.3))
+    updates = {**statistics, **optim.SGD(net.parameters()).updates(loss, 0.1)}
+    program = Program(Graph({"loss": loss}, updates))
+    place_updates(program)
+    tasks = memory_problem(program, lambda *_: 1.0).graph.tasks
+    once = {task.name for task in tasks if task.once}
+    free = {task.name for task in tasks if not task.once}
+    assert {"channel_moments", "sgd_update"} <= once - free
+    assert {"conv2d", "channel_normalise", "relu", "dropout"} <= free - once
 
 
 def test_state_counts_in_a_budget_of_bytes() -> None:

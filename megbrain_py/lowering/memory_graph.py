@@ -105,8 +105,8 @@ def _must_run(program: Program, step: Step) -> bool:
 
 
 def _once(program: Program, step: Step) -> bool:
-    repeatable = step.op is None or step.op.repeatable
-    return not repeatable or step.asynchronous or _must_run(program, step)
+    fact = step.op is not None and (step.op.once or not step.op.repeatable)
+    return fact or step.asynchronous or _must_run(program, step)
 
 
 def _permits(

@@ -44,6 +44,7 @@ class Moments(ChannelOperator, kernel="channel_moments"):
     """
 
     full_outputs: ClassVar[int] = 0
+    once: ClassVar[bool] = True
 
     def infer(self, x: TensorType) -> Sequence[TensorType]:
         check_channels([x], {})
