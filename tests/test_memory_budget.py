@@ -78,7 +78,7 @@ def test_what_runs_once() -> None:
     updates = {**statistics, **optim.SGD(net.parameters()).updates(loss, 0.1)}
     program = Program(Graph({"loss": loss}, updates))
     place_updates(program)
-    tasks = memory_problem(program, lambda *_: 1.0).graph.tasks
+    tasks = memory_problem(program, lambda *_, **__: 1.0).graph.tasks
     once = {task.name for task in tasks if task.once}
     free = {task.name for task in tasks if not task.once}
     assert {"channel_moments", "sgd_update"} <= once - free

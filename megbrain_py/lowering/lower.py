@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -44,6 +44,7 @@ def lower_within(
     graph: Graph,
     query: Query,
     price: Price,
+    predict: Callable[[Plan], float],
     budgets: Sequence[MemoryBudget],
     *,
     device: str = "cpu",
@@ -53,18 +54,18 @@ def lower_within(
     """A plan for each budget; values are made again where that saves enough memory.
 
     budgets: bytes of state and scratch memory together, as a number or as text ("3GiB"), or, below
-    1, a share of the scratch memory that the plan of `lower` takes. price: seconds that an
-    instruction takes. Where that plan fits it is the answer.
+    1, a share of the scratch memory that the plan of `lower` takes. Where that plan fits it is the
+    answer. price: seconds of one more run of an instruction. predict: seconds of that plan; what is
+    made again comes on top.
     """
     program = _read(graph, query)
     once = each_once(program)
     vanilla = _plan_of(program, once, device)
-    order = [run.step for run in once.runs]
     room = [scratch_of(budget, vanilla) for budget in budgets]
     tight = sorted({bytes for bytes in room if bytes < vanilla.scratch_bytes})
-    problem, found = plan_within(program, price, tight, effort, progress, order)
+    problem, found = plan_within(program, price, tight, effort, progress, once)
     live = tuple(memory_profile(vanilla).live.tolist())
-    seconds = sum(task.cost for task in problem.graph.tasks)
+    seconds = predict(vanilla)
 
     def finish(bytes: int, fitted: Fitted[Arrangement] | None) -> Plan | Refused:
         if fitted is None:
@@ -104,14 +105,17 @@ def _record(
     seconds: float,
     fitted: Fitted[Arrangement] | None,
 ) -> BudgetRecord:
+    """seconds: of the vanilla plan; what is made again, at the planner's prices, comes on top."""
     schedule: Any = fitted and fitted.schedule
+    once = sum(task.cost for task in problem.graph.tasks)
+    bound = schedule.lower_bound if fitted else once
     limiting = problem.step(schedule.limiting) if fitted and schedule.limiting >= 0 else None
     return BudgetRecord(
         budget,
         effort,
-        schedule.cost if fitted else seconds,
+        seconds + max(schedule.cost - once, 0.0) if fitted else seconds,
         seconds,
-        schedule.lower_bound if fitted else seconds,
+        None if bound is None else seconds + max(bound - once, 0.0),
         vanilla.scratch_bytes,
         live,
         "nothing" if limiting is None else f"{limiting.kernel} at {limiting.origin}",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 from megbrain_py.dtypes import TensorType
 from megbrain_py.graph import Var
@@ -14,7 +14,19 @@ from megbrain_py.plan import Instruction
 from megbrain_py.planning.memory import round_up
 from megbrain_py.planning.memplan import MemoryGraph, Task
 
-Price: TypeAlias = Callable[[Instruction, Sequence[TensorType], Sequence[TensorType]], float]
+
+class Price(Protocol):
+    """Seconds that an instruction takes when it runs once more; `over`: its outputs that are
+    written over an input, and which."""
+
+    def __call__(
+        self,
+        instruction: Instruction,
+        inputs: Sequence[TensorType],
+        outputs: Sequence[TensorType],
+        *,
+        over: Mapping[int, int],
+    ) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -31,8 +43,10 @@ class MemoryProblem:
         return self.program.steps[task - 1] if task else None
 
 
-def memory_problem(program: Program, price: Price) -> MemoryProblem:
+def memory_problem(program: Program, price: Price, once: Runs | None = None) -> MemoryProblem:
     """Sizes are rounded as the arena rounds them; costs are seconds.
+
+    once: a plan without recomputation; what it does in place is priced so.
 
     The engine copies all feeds before the first instruction, so one task makes them and every
     task without inputs waits for it. A task whose result is state must run though nobody reads it:
@@ -56,6 +70,7 @@ def memory_problem(program: Program, price: Price) -> MemoryProblem:
     tasks = [Task("feeds", 0.0, (), (*fed, token(None)), once=True)]
     backward: set[Step] = set()
     updated = {program.storage[p] for p in program.graph.updates}
+    over = {} if once is None else {run.step: run.over for run in once.runs}
     for step, inputs in zip(program.steps, reads, strict=True):
         if (step.node is not None and step.node.backward) or not backward.isdisjoint(step.after):
             backward.add(step)
@@ -63,7 +78,7 @@ def memory_problem(program: Program, price: Price) -> MemoryProblem:
         tasks.append(
             Task(
                 step.kernel,
-                price(step.instruction((), ()), *step.types) if step.waits_for is None else 0.0,
+                _cost(step, price, over.get(step, {})),
                 inputs,
                 (*tensors(step.outputs), *own),
                 round_up(step.workspace),
@@ -77,6 +92,12 @@ def memory_problem(program: Program, price: Price) -> MemoryProblem:
     keep = kept.union(tensors(list(program.fetched.values())))
     graph = MemoryGraph("", tuple(sizes), frozenset(), frozenset(keep), tuple(tasks))
     return MemoryProblem(program, storages, graph)
+
+
+def _cost(step: Step, price: Price, over: Mapping[int, int]) -> float:
+    if step.waits_for is not None:
+        return 0.0
+    return price(step.instruction((), ()), *step.types, over=over)
 
 
 def _inputs(

@@ -13,14 +13,16 @@ from megbrain_py.lowering.memory_graph import (
     runs_of,
     without_stale_reads,
 )
-from megbrain_py.lowering.place import Placed, place
-from megbrain_py.lowering.program import Program, Step
-from megbrain_py.lowering.runs import Runs
+from megbrain_py.lowering.place import Allocate, Placed, place
+from megbrain_py.lowering.program import Program, Storage
+from megbrain_py.lowering.runs import Runs, in_place
 from megbrain_py.planning import memory
 from megbrain_py.planning.arena import Arranged, Fitted, fit_arena
 from megbrain_py.planning.memory import Allocation, Buffer
 from megbrain_py.planning.recompute import Effort, Progress, events
 from megbrain_py.planning.replay import replay
+
+_ROUNDS = 4  # of giving values memory of their own
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,13 @@ def plan_within(
     budgets: Sequence[int],
     effort: Effort,
     progress: Progress,
-    order: Sequence[Step],
+    once: Runs,
 ) -> tuple[MemoryProblem, list[Fitted[Arrangement]]]:
     """For each budget, in bytes of the scratch arena, the cheapest schedule that was found.
 
-    order: of the steps, a good one without recomputation.
+    once: a good order without recomputation.
     """
-    problem = memory_problem(program, price)
+    problem = memory_problem(program, price, once)
 
     def arrange(runs: Sequence[int], budget: int) -> Arranged[Arrangement] | None:
         repaired = without_stale_reads(problem, runs)
@@ -56,9 +58,27 @@ def plan_within(
         def allocate(buffers: Sequence[Buffer]) -> Allocation:
             return memory.allocate(buffers, wanted=budget)
 
-        placed = place(made, allocate)
-        return Arranged(placed.height, Arrangement(made, placed))
+        chosen, placed = _in_place_within(made, budget, allocate)
+        return Arranged(placed.height, Arrangement(chosen, placed))
 
     number = {step: t for t, step in enumerate(program.steps, 1)}
-    seed = [0, *(number[step] for step in order)]
+    seed = [0, *(number[run.step] for run in once.runs)]
     return problem, fit_arena(problem.graph, budgets, effort, progress, arrange, [seed])
+
+
+def _in_place_within(runs: Runs, budget: int, allocate: Allocate) -> tuple[Runs, Placed]:
+    """What runs in place takes less time and fewer bytes, but lives longer, which is harder to
+    place: what is made beside a value that ends above the budget gets memory of their own again."""
+    apart: set[Storage] = set()
+    for _ in range(_ROUNDS):
+        chosen = in_place(runs, apart)
+        placed = place(chosen, allocate)
+        if placed.height <= budget:
+            return chosen, placed
+        high = [placed.lives[s] for s, at in placed.offsets.items() if at + s.size > budget]
+
+        for t, (before, after) in enumerate(zip(runs.runs, chosen.runs, strict=True)):
+            if any(begin <= t <= end for begin, end in high):
+                moved = zip(before.outputs, after.outputs, strict=True)
+                apart.update(own for own, other in moved if own is not other)
+    return runs, place(runs, allocate)
