@@ -39,7 +39,7 @@ OTHERS: Mapping[str, list[tuple[str, Mapping[str, Any], Mapping[str, Any]]]] = {
         ("torch.compile, budget 0.5", {"compile": True}, {"activation_budget": 0.5}),
     ],
     "resnet1001": [
-        (f"checkpoint_sequential, {n} segments", {}, {"segments": n}) for n in (18, 32, 64)
+        (f"checkpoint_sequential, {n} segments", {}, {"segments": n}) for n in (32, 64, 128)
     ],
 }
 LIMIT = 4 << 30  # bytes that a process may have resident
