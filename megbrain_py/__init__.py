@@ -31,6 +31,7 @@ from megbrain_py.library import load_library as load_library
 from megbrain_py.parameter import Parameter as Parameter
 from megbrain_py.printing import to_dot as to_dot
 from megbrain_py.printing import to_text as to_text
+from megbrain_py.tradeoff import pareto as pareto
 
 __version__ = "0.1.0"
 

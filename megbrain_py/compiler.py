@@ -33,6 +33,14 @@ _PROFILED_RUNS = 100  # the seconds of so many profiled calls are kept
 _CALL_OPTIONS = ("out", "profile")  # keywords of Function.__call__ that are no inputs
 
 
+class BudgetError(CompileError):
+    """A memory budget that cannot be kept. `refused`: what could be."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(refusal(refused))
+        self.refused = refused
+
+
 class Function:
     """A compiled graph. Call it with the inputs by keyword; it returns fresh arrays by name.
 
@@ -195,20 +203,24 @@ def compile(
     """
     if device == "cpu":
         device = ranks.current().device
-    optimised, types = _optimised(outputs, inputs, updates or {}, device, pipeline)
-    query = functools.partial(engine.workspace_bytes, device=device)
+    graph, types = optimised(outputs, inputs, updates or {}, device, pipeline)
     if memory_budget is None:
-        plan = lower(optimised, query, device)
+        plan = plain_plan(graph, device)
     else:
-        (found,) = plans_within(optimised, [memory_budget], device, effort)
+        (found,) = plans_within(graph, [memory_budget], device, effort)
         if isinstance(found, Refused):
-            raise CompileError(refusal(found))
+            raise BudgetError(found)
         plan = found
     folder = debug.dump_folder()
     if folder is not None:
         (folder / "plan.txt").write_text(str(plan) + "\n")
         plan.memory.draw(folder / "memory.png")
-    return Function(optimised, plan, types)
+    return Function(graph, plan, types)
+
+
+def plain_plan(graph: Graph, device: str) -> Plan:
+    """The plan of an optimised graph that makes nothing twice."""
+    return lower(graph, functools.partial(engine.workspace_bytes, device=device), device)
 
 
 def plans_within(
@@ -222,7 +234,7 @@ def plans_within(
         return lower_within(graph, query, price, predict, budgets, device=device, effort=effort)
 
 
-def _optimised(
+def optimised(
     outputs: Outputs | Var | Sequence[Var | str],
     inputs: Sequence[Var] | None,
     updates: Updates,
@@ -245,8 +257,8 @@ def _optimised(
         for name in used:
             if name not in accepted:
                 raise CompileError(f"compile: input {name} is used but not listed in inputs")
-    optimised = passes.run(graph, passes.pipeline_for(device) if pipeline is None else pipeline)
-    return optimised, {name: v.type for name, v in (accepted | used).items()}
+    done = passes.run(graph, passes.pipeline_for(device) if pipeline is None else pipeline)
+    return done, {name: v.type for name, v in (accepted | used).items()}
 
 
 def _named(outputs: Outputs | Var | Sequence[Var | str], updates: Updates) -> dict[str, Var]:
@@ -298,11 +310,14 @@ class SpecializedFunction:
     """A building function compiled once for each signature (shapes and types) of its inputs.
 
     The last `cache_size` signatures are kept; all share the parameters and one scratch arena.
+    `memory_budget` and `effort` are those of `compile`, for what is compiled from then on.
     """
 
     def __init__(self, build: Callable[..., Built], cache_size: int = 16) -> None:
         self.build = build
         self.cache_size = cache_size
+        self.memory_budget: MemoryBudget | None = None
+        self.effort: Effort = "default"
         self._compiled: OrderedDict[tuple[Any, ...], Function] = OrderedDict()
         self._lock = threading.RLock()  # callers may be threads; a build may call another function
         self.compilations = 0  # how many signatures were compiled, repeats after eviction included
@@ -326,6 +341,23 @@ class SpecializedFunction:
         if key in self._compiled:
             self._compiled.move_to_end(key)
             return self._compiled[key]
+        outputs, updates, inputs = self._built(types)
+        compiled = compile(
+            outputs, inputs=inputs, updates=updates, memory_budget=self.memory_budget,
+            effort=self.effort,
+        )  # fmt: skip
+        self.compilations += 1
+        self._compiled[key] = compiled
+        if len(self._compiled) > self.cache_size:
+            self._compiled.popitem(last=False)
+        return compiled
+
+    def graph(self, /, **types: TensorType) -> Graph:
+        """The graph for inputs of these types after the passes, to plan with; nothing is kept."""
+        outputs, updates, inputs = self._built(types)
+        return optimised(outputs, inputs, updates, ranks.current().device)[0]
+
+    def _built(self, types: Mapping[str, TensorType]) -> tuple[Outputs, Updates, list[Var]]:
         try:
             inspect.signature(self.build).bind(**types)
         except TypeError as error:
@@ -333,12 +365,7 @@ class SpecializedFunction:
         inputs = {name: placeholder(name, t) for name, t in types.items()}
         built = self.build(**inputs)
         outputs, updates = built if isinstance(built, tuple) else (built, {})
-        compiled = compile(outputs, inputs=list(inputs.values()), updates=updates)
-        self.compilations += 1
-        self._compiled[key] = compiled
-        if len(self._compiled) > self.cache_size:
-            self._compiled.popitem(last=False)
-        return compiled
+        return outputs, updates, list(inputs.values())
 
 
 def _type_of(array: Array) -> TensorType:

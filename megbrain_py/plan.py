@@ -104,6 +104,11 @@ class BudgetRecord:
             return None
         return max(self.bound / self.vanilla_seconds - 1, 0.0)
 
+    @property
+    def gap(self) -> float | None:
+        """No schedule within the budget takes less time by more than this share of the bound."""
+        return max(self.seconds / self.bound - 1, 0.0) if self.bound else None
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -56,7 +56,22 @@ def _add_training(commands: Any) -> None:
         "--resume", nargs="?", const="", metavar="RUN",
         help="go on with the newest checkpoint of a run (its folder, or output= of the settings)",
     )  # fmt: skip
+    train.add_argument(
+        "--memory", metavar="SIZE",
+        help="most memory of the compiled steps, such as 3GiB or, as a share, 0.5: memory=SIZE",
+    )  # fmt: skip
+    train.add_argument(
+        "--batch",
+        type=_batch,
+        metavar="N|auto",
+        default=(),
+        help="pictures of a batch: batch_size=N; auto: as many as fit",
+    )
     train.add_argument("--show-config", action="store_true", help="print all settings and stop")
+    train.add_argument(
+        "--show-memory", action="store_true",
+        help="print what a step costs in time within less memory, draw it, and stop",
+    )  # fmt: skip
 
 
 def _add_detection(commands: Any) -> None:
@@ -135,13 +150,44 @@ def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _parse(words: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments; settings of a training may stand between and behind its options."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(words)
+    if arguments.command == "train" and not any(word.startswith("-") for word in rest):
+        arguments.settings += rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return arguments
+
+
+def _batch(text: str) -> tuple[str, ...]:
+    """The settings that a number of pictures, or auto, stands for."""
+    if text == "auto":
+        return ("fit_batch=true",)
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a number of pictures or auto, found {text}")
+    return f"batch_size={text}", "fit_batch=false"
+
+
+def _train_words(arguments: argparse.Namespace) -> list[str]:
+    """Settings, of which some have a flag of their own."""
+    memory = [] if arguments.memory is None else [f"memory={arguments.memory}"]
+    return [*arguments.settings, *memory, *arguments.batch]
+
+
+def _show(arguments: argparse.Namespace) -> str:
+    """What `train` shows instead of training."""
+    return "config" if arguments.show_config else "memory" if arguments.show_memory else ""
+
+
 def _module(name: str) -> Any:
     """A module of the commands: imported when its command runs, so that --help is quick."""
     return importlib.import_module(f"megbrain_py.cli.{name}")
 
 
 _RUNS: Mapping[str, Callable[[argparse.Namespace], int]] = {
-    "train": lambda a: _module("train").train(a.settings, a.resume, show=a.show_config),
+    "train": lambda a: _module("train").train(_train_words(a), a.resume, show=_show(a)),
     "eval": lambda a: _module("detect").evaluate(a),
     "predict": lambda a: _module("detect").predict(a),
     "compare": lambda a: _module("compare").compare(a),
@@ -163,7 +209,7 @@ def main(words: Sequence[str] | None = None) -> int:
     130 after Ctrl-C. Errors of this package print their message; other exceptions are bugs and
     show a traceback.
     """
-    arguments = _parser().parse_args(words)
+    arguments = _parse(words)
     try:
         return _RUNS[arguments.command](arguments)
     except BrokenPipeError:  # the reader (head, less) has seen enough

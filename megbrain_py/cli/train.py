@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from megbrain_py.errors import DataError
+
+if TYPE_CHECKING:
+    from megbrain_py.training.config import TrainConfig
 
 _MASKS = "segm_"  # figures of masks begin with this
 
 
-def train(words: Sequence[str], resume: str | None, *, show: bool = False) -> int:
-    """Train; 0 when it ran to the end, 130 when a signal stopped it (its state is saved)."""
+def train(words: Sequence[str], resume: str | None, *, show: str = "") -> int:
+    """Train; 0 when it ran to the end, 130 when a signal stopped it (its state is saved).
+
+    show: "config" prints the settings instead, "memory" what a step costs within less memory.
+    """
     from megbrain_py.training import settings
     from megbrain_py.training.assemble import assemble
     from megbrain_py.training.config import TrainConfig
@@ -39,16 +45,35 @@ def train(words: Sequence[str], resume: str | None, *, show: bool = False) -> in
         return train(words, config.output, show=show)  # only output= says which run
     if resume:
         config = replace(config, output=resume)
-    if show:
+    if resume is not None and config.fit_batch:
+        config = _with_batch_of(Path(config.output), config)
+    if show == "config":
         print(settings.to_toml(config), end="")
         return 0
     shown = display()
+    if show == "memory":
+        from megbrain_py.training.memory import time_against_memory
+
+        unlimited = config if config.fit_batch else replace(config, memory="")
+        shown.message(time_against_memory(assemble(unlimited, shown)))
+        return 0
     outcome = assemble(config, shown).run(resume=resume is not None)
     if outcome.figures:
         shown.message(figures_text(outcome.figures))
     if outcome.finished:
         shown.message(f"done: {config.output}")
     return 0 if outcome.finished else 130
+
+
+def _with_batch_of(run: Path, config: TrainConfig) -> TrainConfig:
+    """The configuration with the batch that fitted when the run began."""
+    from megbrain_py.training import settings
+    from megbrain_py.training.trainer import CONFIG_FILE
+
+    if not (run / CONFIG_FILE).is_file():
+        return config
+    begun = settings.read(type(config), run / CONFIG_FILE)
+    return replace(config, batch_size=begun.batch_size, fit_batch=False)
 
 
 def figures_text(figures: Mapping[str, Any]) -> str:

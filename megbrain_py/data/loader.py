@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -243,13 +244,17 @@ class Loader:
             for i, copy in zip(indices, earlier, strict=True)
         )  # fmt: skip
         size = self.groups[g].fit(max(d.height for d in draws), max(d.width for d in draws))
-        most = min(max(self._counts[i] for i in indices), ROWS[-1])
-        rows = next(rows for rows in ROWS if rows >= most)
+        rows = self._rows(indices)
         mask_pixels = self._mask_pixels(size, rows) if self.masks else 0
         if self.fill:
             blanks = self.batch_size - len(indices)
             indices, draws = indices + (-1,) * blanks, draws + (Draw(1, 1),) * blanks
         return BatchPlan(Signature(len(indices), *size, rows, mask_pixels), indices, draws)
+
+    def _rows(self, indices: Sequence[int]) -> int:
+        """Rows that hold the objects of each of these pictures."""
+        most = min(max(self._counts[i] for i in indices), ROWS[-1])
+        return next(rows for rows in ROWS if rows >= most)
 
     def _room_for_masks(self, size: tuple[int, int], rows: int) -> int:
         """Pixels that hold the masks of any picture with at most `rows` objects at this size."""
@@ -264,6 +269,19 @@ class Loader:
     def signatures(self, epochs: int = 1) -> Counter[Signature]:
         """The signatures of the first epochs and how many steps have each."""
         return Counter(self.signature(step) for step in range(epochs * self.steps_per_epoch))
+
+    def largest_signatures(self, batch: int = 0) -> tuple[Signature, ...]:
+        """Signatures, one for each group of pictures, of which one is no smaller than any batch's
+        in every respect; of batches of another size where `batch` says so."""
+        batch = batch or self.batch_size
+        everything = [i for group in self.groups for i in group.images]
+        found = []
+        for group in self.groups:
+            few = self._repeats is not None or len(group.images) < batch
+            rows = self._rows(everything if self.shuffle and few else group.images)
+            mask_pixels = self._mask_pixels(group.sizes[-1], rows) if self.masks else 0
+            found.append(Signature(batch, *group.sizes[-1], rows, mask_pixels))
+        return tuple(found)
 
     def describe(self) -> str:
         """Lines that say what is loaded and how many signatures the first epoch needs."""
@@ -305,39 +323,40 @@ class Loader:
     def batch(self, step: int) -> Batch:
         """The arrays of a step. DataError names the file of a picture that cannot be used."""
         plan = self.plan(step)
-        n, rows = plan.signature.batch, plan.signature.rows
-        images = np.zeros((n, 3, plan.signature.height, plan.signature.width), np.float32)
-        boxes = np.zeros((n, rows, 4), np.float32)
-        labels = np.zeros((n, rows), np.int32)
-        box_count = np.zeros(n, np.int32)
-        image_sizes = np.ones((n, 2), np.int32)
-        original_sizes = np.ones((n, 2), np.int32)
-        image_ids = np.full(n, BLANK, np.int64)
-        masks = np.zeros((n, plan.signature.mask_pixels), np.uint8)
-        places = np.zeros((n, rows, 5), np.int32)
+        batch = self.blank(plan.signature)
         for row, (index, drawn) in enumerate(zip(plan.indices, plan.draws, strict=True)):
             if index < 0:
                 continue
             image = self.dataset.images[index]
-            normalise_into(images[row], self._pixels(index, drawn), self._mean, self._std)
+            normalise_into(batch["images"][row], self._pixels(index, drawn), self._mean, self._std)
             found, classes = training_boxes(image, drawn)
-            count = min(len(classes), rows)
-            boxes[row, :count], labels[row, :count] = found[:count], classes[:count]
-            box_count[row], image_ids[row] = count, image.id
-            image_sizes[row] = drawn.height, drawn.width
-            original_sizes[row] = image.height, image.width
+            count = min(len(classes), plan.signature.rows)
+            batch["boxes"][row, :count] = found[:count]
+            batch["labels"][row, :count] = classes[:count]
+            batch["box_count"][row], batch["image_ids"][row] = count, image.id
+            batch["image_sizes"][row] = drawn.height, drawn.width
+            batch["original_sizes"][row] = image.height, image.width
             if self.masks:
-                masks_of.pack(self._masks(index, drawn), masks[row], places[row])
+                cropped = self._masks(index, drawn)
+                masks_of.pack(cropped, batch["masks"][row], batch["mask_places"][row])
+        return batch
+
+    def blank(self, signature: Signature) -> Batch:
+        """A batch of these shapes in which all pictures are blank."""
+        n, rows = signature.batch, signature.rows
         batch: Batch = {
-            "images": images,
-            "image_sizes": image_sizes,
-            "original_sizes": original_sizes,
-            "boxes": boxes,
-            "labels": labels,
-            "box_count": box_count,
-            "image_ids": image_ids,
+            "images": np.zeros((n, 3, signature.height, signature.width), np.float32),
+            "image_sizes": np.ones((n, 2), np.int32),
+            "original_sizes": np.ones((n, 2), np.int32),
+            "boxes": np.zeros((n, rows, 4), np.float32),
+            "labels": np.zeros((n, rows), np.int32),
+            "box_count": np.zeros(n, np.int32),
+            "image_ids": np.full(n, BLANK, np.int64),
         }
-        return {**batch, "masks": masks, "mask_places": places} if self.masks else batch
+        if self.masks:
+            batch["masks"] = np.zeros((n, signature.mask_pixels), np.uint8)
+            batch["mask_places"] = np.zeros((n, rows, 5), np.int32)
+        return batch
 
     def batches(
         self, start: int = 0, stop: int | None = None, *, workers: int = 1, ahead: int = 2

@@ -23,6 +23,10 @@ from megbrain_py.planning.sizes import parse_size, show_size
 MemoryBudget: TypeAlias = "int | float | str"
 
 
+class ArenaBytes(int):
+    """A budget of the scratch arena alone: parameters and constants are counted by who gives it."""
+
+
 @dataclass(frozen=True)
 class Refused:
     """A budget that nothing was found for. `least`: bytes of the smallest scratch arena found,
@@ -125,6 +129,8 @@ def _record(
 
 def scratch_of(budget: MemoryBudget, vanilla: Plan) -> int:
     """Bytes that the scratch arena may take; CompileError for what is no budget."""
+    if isinstance(budget, ArenaBytes):
+        return int(budget)
     if isinstance(budget, str):
         try:
             budget = parse_size(budget)
@@ -141,16 +147,16 @@ def scratch_of(budget: MemoryBudget, vanilla: Plan) -> int:
     return budget - vanilla.state_bytes
 
 
-def refusal(refused: Refused) -> str:
-    """Why a budget cannot be kept, and which one can."""
+def refusal(refused: Refused, what: str = "compile: memory_budget") -> str:
+    """Why a budget cannot be kept, and which one can. what: who gave it, and by which name."""
     state_bytes = refused.state_bytes
     given = show_size(max(refused.budget + state_bytes, 0))
     if refused.plan is None or refused.least is None:
-        return f"compile: memory_budget of {given} cannot be kept, and no schedule was found"
+        return f"{what} of {given} cannot be kept, and no schedule was found"
     least = refused.least + state_bytes
     return "\n".join(
         [
-            f"compile: memory_budget of {given} is too small, the least that can be kept is "
+            f"{what} of {given} is too small, the least that can be kept is "
             f"{show_size(least)} ({least} bytes)",
             f"  of it {show_size(state_bytes)} are parameters and constants, "
             f"{show_size(refused.least)} is scratch memory",

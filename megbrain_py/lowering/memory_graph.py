@@ -152,6 +152,7 @@ def runs_of(problem: MemoryProblem, events: Sequence[Sequence[Any]]) -> Runs:
     now: dict[int, Storage] = {}  # where each resident tensor lies
     count: dict[Step, int] = {}
     runs: list[Run] = []
+    feeds: dict[str, tuple[Var, Storage]] = {}
 
     def places(variables: Sequence[Var]) -> tuple[Storage, ...]:
         found = (program.storage[v] for v in variables)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,18 @@ from megbrain_py.training.detector import (
     make_model,
     model_config,
 )
+from megbrain_py.training.fit_batch import fit_batch
+from megbrain_py.training.memory import Program, keep_within, measuring_programs, step_programs
 from megbrain_py.training.parts import Parts
 from megbrain_py.training.pictures import draw_measured
 from megbrain_py.training.policy import describe, learning_rates, total_steps
 from megbrain_py.training.progress import Display
 from megbrain_py.training.runs import image_folder
 from megbrain_py.training.start import freeze, load_weights
-from megbrain_py.training.step import Batch
-from megbrain_py.training.trainer import Trainer
+from megbrain_py.training.step import Batch, ValidationLoss
+from megbrain_py.training.trainer import Trainer, step_of
 
+_LARGEST_STEP = 256  # pictures: as far as MegDet shows that the linear rule of the rate holds
 _ENLARGED = 2.0  # pictures are enlarged this much without a word
 
 
@@ -79,6 +82,18 @@ def train_loader(config: TrainConfig, dataset: CocoDataset, *, masks: bool = Fal
     )
 
 
+def _input(config: TrainConfig) -> InputConfig:
+    data = config.data
+    return InputConfig(data.short_side, data.long_side, data.size_multiple, data.resize)
+
+
+def val_loader(config: TrainConfig, dataset: CocoDataset, model: Any) -> Loader:
+    """Batches to measure with."""
+    return _input(config).loader(
+        dataset, config.batch_size, config.data.cache_mb, masks=has_masks(model)
+    )
+
+
 def make_optimizer(config: OptimizerConfig, model: Any) -> optim.SGD | optim.AdamW:
     """The optimiser of a model's weights; biases and norms are not decayed."""
     groups = optim.decay_groups(model.parameters(), config.weight_decay)
@@ -101,11 +116,13 @@ def assemble(config: TrainConfig, show: Display) -> Trainer:
     model = make_model(config.model.preset, options, len(train.class_names), config.seed)
     if config.best_by.startswith("segm_") and not has_masks(model):
         raise DataError(f"config: best_by={config.best_by} expects a model.mask, found none")
-    loader = train_loader(config, train, masks=has_masks(model))
     if config.model.weights:
         load_weights(model, config.model.weights, config.model.leave_out, show.message)
     if config.model.freeze_at:
         freeze(model, config.model, show.message)
+    if config.fit_batch:
+        config = _with_batch(config, train, val, model, show)
+    loader = train_loader(config, train, masks=has_masks(model))
     parts = _parts(config, train, val, loader, model, options)
     weights = sum(p.value.size for p in model.parameters())
     classes = ", ".join(train.class_names[:10]) + (", ..." if len(train.class_names) > 10 else "")
@@ -126,7 +143,30 @@ def assemble(config: TrainConfig, show: Display) -> Trainer:
         )
     show.message(f"{parts.steps} steps of {config.step_images} pictures{_several(config)}")
     show.message(describe(config, parts.steps))
-    return Trainer(config, parts, show)
+    trainer = Trainer(config, parts, show)
+    if config.memory_limit is not None:
+        keep_within(trainer, config.memory_limit)
+    return trainer
+
+
+def _with_batch(
+    config: TrainConfig, train: CocoDataset, val: CocoDataset | None, model: Any, show: Display
+) -> TrainConfig:
+    """The configuration with the batch that fits the memory."""
+    single = replace(config, batch_size=1)
+    loader = train_loader(single, train, masks=has_masks(model))
+    measured = None if val is None else val_loader(single, val, model)
+    step = step_of(config, model, make_optimizer(config.optimizer, model))
+    validation = ValidationLoss(model).function if config.val_loss_images else None
+    detect = Detecting(model).function
+
+    def programs(count: int) -> list[Program]:
+        batches = sorted(_blank(loader, count), key=lambda b: (-b["images"].size, -b["boxes"].size))
+        seen = [] if measured is None else _blank(measured, count)
+        return [*step_programs(step, batches), *measuring_programs(validation, detect, seen)]
+
+    most = max(1, min(loader.images_per_epoch, _LARGEST_STEP) // config.accumulate)
+    return fit_batch(config, step.state_bytes(), programs, most, show)
 
 
 def _several(config: TrainConfig) -> str:
@@ -170,31 +210,34 @@ def _parts(
     options: dict[str, Any],
 ) -> Parts:
     data = config.data
-    wanted = InputConfig(data.short_side, data.long_side, data.size_multiple, data.resize)
     images = loader.images_per_epoch
     steps = total_steps(config, images)
     measuring: dict[str, Any] = {}
     if val is not None:
-        val_loader = wanted.loader(val, config.batch_size, data.cache_mb, masks=has_masks(model))
+        measured = val_loader(config, val, model)
         detecting = Detecting(model, config.signatures)
 
         def validation() -> Iterable[Batch]:
-            return full_batches(val_loader, config.val_loss_images)
+            return full_batches(measured, config.val_loss_images)
 
         def evaluate() -> dict[str, Any]:
-            found = detect_all(detecting, val_loader, workers=data.workers)
+            found = detect_all(detecting, measured, workers=data.workers)
             values = figures(found)
             draw_measured(found, values, Path(config.output))
             return values
 
-        measuring["evaluate"] = evaluate
+        measuring |= {
+            "evaluate": evaluate,
+            "detect": detecting.function,
+            "largest_measured": lambda: _blank(measured),
+        }
         if config.val_loss_images:
             measuring["validation"] = validation
     extra = {
         "classes": list(train.class_names),
         "category_ids": [category.id for category in train.categories],
         "model": {"preset": config.model.preset, "options": options},
-        "input": asdict(wanted),
+        "input": asdict(_input(config)),
     }
     return Parts(
         model=model,
@@ -203,6 +246,12 @@ def _parts(
         batches=lambda start, stop: closing(loader.batches(start, stop, workers=data.workers)),
         steps=steps,
         extra=extra,
+        largest=lambda: _blank(loader),
         epoch_steps=images / config.step_images,
         **measuring,
     )
+
+
+def _blank(loader: Loader, count: int = 0) -> list[Batch]:
+    """Batches of the loader's largest sizes; of `count` pictures, or as many as it takes."""
+    return [loader.blank(signature) for signature in loader.largest_signatures(count)]

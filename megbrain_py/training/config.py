@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from megbrain_py.data.evaluation import NUMBERS
 from megbrain_py.errors import DataError
+from megbrain_py.planning.sizes import parse_size
 
 BEST_BY = (*NUMBERS, "segm_AP", "segm_AP50", "val_loss")
 
@@ -126,6 +128,13 @@ class TrainConfig:
     )
     steps: int = setting(0, "steps in all; 0: as epochs says", low=0)
     batch_size: int = setting(2, "pictures that are computed together", low=1)
+    fit_batch: bool = setting(
+        False, "take the largest batch_size whose step fits `memory`, or the memory that is free"
+    )
+    memory: str = setting(
+        "", "most memory of weights, optimiser and scratch arena, such as 3GiB, or a share of the "
+        "arena, such as 0.5; values are made again to keep it; empty: no limit"
+    )  # fmt: skip
     accumulate: int = setting(1, "batches whose gradients make one step", low=1)
     ema: float = setting(
         0.0,
@@ -170,6 +179,9 @@ class TrainConfig:
                 f"found {self.data.short_side}"
             )
 
+        limit = self.memory_limit
+        if self.fit_batch and isinstance(limit, float):
+            raise DataError(f"config: fit_batch expects memory in bytes, found {self.memory}")
         if self.data.short_sides and self.data.scale_jitter != (1.0, 1.0):
             raise DataError("config: give data.short_sides or data.scale_jitter, not both")
         if self.patience and not self.eval_every:
@@ -180,6 +192,23 @@ class TrainConfig:
             raise DataError(
                 "config: best_by=val_loss expects val_loss_images of at least 1, found 0"
             )
+
+    @property
+    def memory_limit(self) -> int | float | None:
+        """`memory` as bytes, or as a share of the arena; DataError when it is neither."""
+        if not self.memory:
+            return None
+        is_share = re.fullmatch(r"[0-9]*\.[0-9]*", self.memory.strip()) is not None
+        try:
+            limit = float(self.memory) if is_share else parse_size(self.memory)
+        except ValueError:
+            limit = 0
+        if limit <= 0 or (is_share and limit > 1):
+            raise DataError(
+                "config: memory expects bytes such as 3GiB, or a share of at most 1.0 such as 0.5, "
+                f"found {self.memory!r}"
+            )
+        return limit
 
     @property
     def step_images(self) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from megbrain_py.compiler import SpecializedFunction
 from megbrain_py.training.step import Batch, Detector, Optimizer
 
 
@@ -23,6 +24,8 @@ class Parts:
     schedule: the learning rate of a step. steps: how many there are. validation: makes batches
     for the validation loss, or None. evaluate: COCO figures of the model as it is now, or None.
     extra: plain data that every checkpoint carries (class names, the model's configuration).
+    largest, largest_measured: blank batches, of which one is no smaller than any batch of the
+    training, of measuring; detect: the function that `evaluate` runs. They let memory be planned.
     """
 
     model: Detector
@@ -33,6 +36,9 @@ class Parts:
     validation: Callable[[], Iterable[Batch]] | None = None
     evaluate: Callable[[], Mapping[str, Any]] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    largest: Callable[[], Sequence[Batch]] = tuple
+    largest_measured: Callable[[], Sequence[Batch]] = tuple
+    detect: SpecializedFunction | None = None
     epoch_steps: float = 0.0  # steps in a pass over the data, for the log; 0: not known
 
     def epoch(self, step: int) -> dict[str, float]:

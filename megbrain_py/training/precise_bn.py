@@ -31,7 +31,7 @@ class PreciseNorms:
         for name, module in model.named_modules():
             if isinstance(module, BatchNorm2d) and not module.frozen:
                 self._norms[name] = module.running_mean, module.running_var
-        self._function = SpecializedFunction(self._build, signatures)
+        self.function = SpecializedFunction(self._build, signatures)
 
     def __bool__(self) -> bool:
         return bool(self._norms)
@@ -53,7 +53,7 @@ class PreciseNorms:
         moments: list[Mapping[str, Array]] = []
         for batch in batches:
             fed: dict[str, Any] = feeds_of(batch, seed, 0)
-            moments.append(self._function(**fed))
+            moments.append(self.function(**fed))
             weights.append(len(batch["image_ids"]))
         found: dict[str, tuple[Any, Any]] = {}
         for name in self._norms:

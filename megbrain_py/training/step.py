@@ -14,7 +14,7 @@ from megbrain_py import functional as F
 from megbrain_py import nn, random
 from megbrain_py.autodiff import gradients
 from megbrain_py.compiler import SpecializedFunction
-from megbrain_py.dtypes import Array, tensor_type
+from megbrain_py.dtypes import Array, TensorType, tensor_type
 from megbrain_py.graph import Var
 from megbrain_py.optim import clip_by_global_norm, clip_by_value
 from megbrain_py.parameter import Parameter
@@ -69,6 +69,17 @@ def feeds_of(batch: Batch, seed: int, step: int) -> dict[str, Array]:
     """What a compiled step is fed: the batch and a key for each picture."""
     fed = {name: array for name, array in batch.items() if name not in _NOT_FED}
     return {**fed, "key": random.keys(seed, step, batch["image_ids"])}
+
+
+def types_of(feeds: Mapping[str, Any]) -> dict[str, TensorType]:
+    """The types of what a function is fed."""
+    return {name: tensor_type(array.shape, array.dtype) for name, array in feeds.items()}
+
+
+def shape_of(batch: Batch) -> str:
+    """A batch's shape for people."""
+    pictures = "x".join(map(str, batch["images"].shape))
+    return f"pictures {pictures}, {batch['labels'].shape[1]} rows of boxes"
 
 
 def _total(losses: Mapping[str, Var]) -> Var:
@@ -170,9 +181,7 @@ class TrainStep:
         The losses before it, the mean of the batches, "loss" being their sum; "grad_norm" where
         clip_norm limits it.
         """
-        scalars: dict[str, Any] = {"lr": np.asarray(lr, np.float32)}
-        if self.average is not None:
-            scalars["share"] = np.asarray(self.average.share(step), np.float32)
+        scalars = self._scalars(step, lr)
         if self.options.accumulate == 1:
             return self._run({**feeds_of(batches[0], seed, step), **scalars})
         totals: dict[str, float] = {}
@@ -184,18 +193,38 @@ class TrainStep:
             total.value.fill(0.0)
         return {**totals, **{name: float(value) for name, value in norm.items()}}
 
+    def _scalars(self, step: int, lr: float) -> dict[str, Any]:
+        """What a step is fed besides batches."""
+        scalars: dict[str, Any] = {"lr": np.asarray(lr, np.float32)}
+        if self.average is not None:
+            scalars["share"] = np.asarray(self.average.share(step), np.float32)
+        return scalars
+
+    def programs(self, batch: Batch) -> list[tuple[SpecializedFunction, dict[str, TensorType]]]:
+        """The functions that a step on such a batch runs, and the types of their inputs."""
+        fed, scalars = feeds_of(batch, 0, 0), self._scalars(0, 0.0)
+        if self.options.accumulate == 1:
+            return [(self.function, types_of({**fed, **scalars}))]
+        return [(self.function, types_of(fed)), (self._last, types_of(scalars))]
+
+    def state_bytes(self) -> int:
+        """Bytes of all that outlives a step: weights, statistics, averages, the optimiser's."""
+        own = [p.value for p in (*self.model.named_state().values(), *self._sums)]
+        averages = self.average.state_dict() if self.average is not None else {}
+        kept = [*own, *self.optimizer.state_dict().values(), *averages.values()]
+        return sum({id(array): array.nbytes for array in kept}.values())
+
     def _run(self, feeds: Mapping[str, Any]) -> dict[str, float]:
-        types = {name: tensor_type(array.shape, array.dtype) for name, array in feeds.items()}
         before, started = self.signatures, time.perf_counter()
-        function = self.function.specialize(**types)
+        function = self.function.specialize(**types_of(feeds))
         self.peak_bytes = function.peak_bytes
         if self.signatures > before:
-            shape = "x".join(map(str, feeds["images"].shape))
+            again = len(function.plan.memory.again)
             self.news.append(
-                f"compiled step function {self.signatures}: pictures {shape}, "
-                f"{feeds['labels'].shape[1]} rows of boxes, "
+                f"compiled step function {self.signatures}: {shape_of(feeds)}, "
                 f"{self.peak_bytes / 2**20:.1f} MiB of memory, "
-                f"{time.perf_counter() - started:.1f} s"
+                + (f"{again} instructions run again, " if again else "")
+                + f"{time.perf_counter() - started:.1f} s"
             )
         return {name: float(value) for name, value in function(**feeds).items()}
 

@@ -28,7 +28,7 @@ from megbrain_py.training.log import RunLog
 from megbrain_py.training.measure import Measuring
 from megbrain_py.training.parts import Parts
 from megbrain_py.training.progress import Display, Rate, display
-from megbrain_py.training.step import NORM, Batch, StepOptions, TrainStep
+from megbrain_py.training.step import NORM, Batch, Detector, Optimizer, StepOptions, TrainStep
 
 CONFIG_FILE = "config.toml"
 LOG_FILE = "log.jsonl"
@@ -46,6 +46,18 @@ class Outcome:
     figures: Mapping[str, Any]  # of the last evaluation
 
 
+def step_of(config: TrainConfig, model: Detector, optimizer: Optimizer) -> TrainStep:
+    """The step that a configuration asks for."""
+    chosen = config.optimizer
+    return TrainStep(
+        model,
+        optimizer,
+        StepOptions(chosen.clip_norm, chosen.clip_value, config.accumulate),
+        average=Average(model.named_state(), config.ema) if config.ema else None,
+        signatures=config.signatures,
+    )
+
+
 class Trainer:
     """Runs a training in the folder `config.output`.
 
@@ -60,15 +72,8 @@ class Trainer:
         self.folder = Path(config.output)
         self.show = show or display()
         self.log = RunLog(self.folder / LOG_FILE)
-        chosen = config.optimizer
-        self.average = Average(parts.model.named_state(), config.ema) if config.ema else None
-        self.step_function = TrainStep(
-            parts.model,
-            parts.optimizer,
-            StepOptions(chosen.clip_norm, chosen.clip_value, config.accumulate),
-            average=self.average,
-            signatures=config.signatures,
-        )
+        self.step_function = step_of(config, parts.model, parts.optimizer)
+        self.average = self.step_function.average
         self.measuring = Measuring(config, parts, self.log, self.show, self.average)
         self.step = 0  # steps done
         self._rate = Rate()
@@ -311,7 +316,7 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     A setting that is younger than the checkpoint had what is now its default.
     """
     harmless = ("output", "data.workers", "data.cache_mb", "log_every", "keep", "signatures",
-                "tensorboard")  # fmt: skip
+                "tensorboard", "memory")  # fmt: skip
     usual, plain = (json.loads(json.dumps(d)) for d in (settings.flat(TrainConfig()), dict(now)))
     before = {**usual, **before}
     keys = [key for key in {**before, **plain} if key not in harmless]
