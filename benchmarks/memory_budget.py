@@ -65,6 +65,8 @@ def torch(arguments: argparse.Namespace) -> None:
         with Side(BUDGETS, model, SIZES[model]) as vanilla:
             beside = vanilla.work(MEMORY_STEPS).memory_bytes - vanilla.facts["planned_bytes"]
             for name, plain, saving in OTHERS[model]:
+                if arguments.way not in name:
+                    continue
                 row = {"model": model, "name": name, **_theirs(model, plain, saving, arguments)}
                 allowed = row["bytes"] - beside + vanilla.facts["state_bytes"]
                 with Side(BUDGETS, model, {**SIZES[model], "memory_budget": allowed}) as tight:
@@ -161,6 +163,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, nargs="*", default=[0.5, 0.35])
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--ask", action="store_true", help="wait for a line before each timing")
+    parser.add_argument("--way", default="", help="only torch's ways whose name has this text")
     parser.add_argument("--peer-python", metavar="PYTHON", help="an interpreter that has torch")
     parser.add_argument("--results", type=Path, default=Path("memory_budget.jsonl"))
     arguments = parser.parse_args()

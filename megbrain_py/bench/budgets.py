@@ -17,6 +17,7 @@ from megbrain_py import engine
 from megbrain_py.bench.steps import STEPS, Built, TrainingStep
 from megbrain_py.bench.worker import status_bytes
 from megbrain_py.plan import Plan
+from megbrain_py.plan_check import check_plan
 
 STEPS_TO_DIGEST = 3  # outputs and parameters after so many are compared
 
@@ -45,13 +46,12 @@ def _budgeted(
 def _watched(described: TrainingStep, memory_budget: int | float | None) -> tuple[mb.Function, int]:
     """The compiled step, and what was resident just before its arena was committed."""
     resident: list[int] = []
-    load = engine.Executable
 
-    def loaded(plan: Plan) -> engine.Executable:
+    def checked(plan: Plan) -> None:  # the last that happens before the engine loads it
+        check_plan(plan)
         resident.append(status_bytes("VmRSS"))
-        return load(plan)
 
-    with mock.patch.object(engine, "Executable", loaded):
+    with mock.patch.object(engine, "check_plan", checked):
         step = described.compile(memory_budget=memory_budget)
     return step, resident[0]
 
