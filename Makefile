@@ -23,9 +23,9 @@ test: $(VENV)/.installed
 
 # The engine built with sanitizers, in a folder of its own, under the tests that load it. GCC only.
 SANITIZED_TESTS := $(addprefix tests/test_,operators.py engine.py index_errors.py bad_plans.py \
-                     planning.py collectives.py sanitizers.py asynchronous.py waits.py)
+                     planning.py collectives.py sanitizers.py asynchronous.py waits.py overlap.py)
 THREAD_TESTS := $(addprefix tests/test_,operators.py engine.py data_loader.py collectives.py \
-                  sanitizers.py asynchronous.py waits.py)
+                  sanitizers.py asynchronous.py waits.py overlap.py)
 PRELOAD = $$($${CXX:-c++} -print-file-name=$(1)) $$($${CXX:-c++} -print-file-name=libstdc++.so)
 SANITIZED = env PYTHONPATH=.venv-$(1) PYTHONSAFEPATH=1 PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 \
             LD_PRELOAD="$(call PRELOAD,$(2))"

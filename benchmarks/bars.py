@@ -3,8 +3,9 @@
 demo: trains and scores the digit scenes. bccd: trains on blood cells (MB_TEST_DATA must point to
 the data sets). nuclei, fruits_nuts: masks of both kinds, likewise. views: two trainings on blood
 cells, multi-scale testing and their ensemble against one look, likewise. kills: a training killed
-(-9) at random moments, ten without a number; each must resume to equal bits. mutations: damaged
-checkpoints, weights (.pth, safetensors) and annotation files, 10,000 of each, and edited plans.
+(-9) at random moments, ten without a number; each must resume to equal bits. kills_ranks: the
+same, of one of three processes that train together. mutations: damaged checkpoints, weights (.pth,
+safetensors) and annotation files, 10,000 of each, and edited plans.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kills import kills
+from kills_ranks import kills_ranks
 from views import views
 
 from megbrain_py import debug
@@ -135,6 +137,7 @@ BARS: dict[str, Callable[..., bool]] = {
     "fruits_nuts": fruits_nuts,
     "views": more_views,
     "kills": kills,
+    "kills_ranks": kills_ranks,
     "mutations": mutations,
 }
 

@@ -1,11 +1,14 @@
 """What many ranks cost: a step of two ranks against one rank with two threads, and collectives.
 
-python benchmarks/distributed.py [step | local | mpi] [--pairs 9] [--batch 16]
+python benchmarks/distributed.py [step | overlap | local | mpi] [--model resnet50] [--pairs 9]
+                                 [--batch 16] [--size 224]
 
-step: ResNet-50, two logical devices x 1 thread with sync batch norm against one rank x 2 threads,
-the same number of images; the share of a step that collectives take, and waiting in them.
+step: two logical devices x 1 thread with sync batch norm against one rank x 2 threads, the same
+number of images; the share of a step that collectives take, and waiting in them.
+overlap: the same two ranks with gradients' buckets that overlap against buckets that block.
 local: an all-reduce of 100 MB by two ranks that are threads.
 mpi: the same by two processes, against the raw MPI call (starts mpiexec itself).
+--model: resnet50, or a detector's preset, such as r50_fpn.
 """
 
 from __future__ import annotations
@@ -21,51 +24,41 @@ from pathlib import Path
 import numpy as np
 
 import megbrain_py as mb
-from megbrain_py import distributed, engine, nn, optim, ranks
+from megbrain_py import distributed, engine, ranks
 from megbrain_py import functional as F
 from megbrain_py.bench.pairs import seconds, verdict
 from megbrain_py.distributed import start
-from megbrain_py.models.resnet import resnet
-from megbrain_py.op_testing import normal
+from megbrain_py.plan import Instruction
+from megbrain_py.scaling.steps import STEPS
 
 MEGABYTES = 100
 ALONE = ranks.World(device="cpu:2")  # what one rank with two threads is
 
+Run = Callable[..., mb.Function]  # one step; profile=True times its instructions
 
-def resnet_step(batch: int) -> Callable[[], object]:
+
+def training_step(model: str, batch: int, size: int, *, overlap: bool = True) -> Run:
     """One training step on this rank's share of the batch."""
-    world = ranks.current()
-    own = batch // world.size
-    net = resnet("resnet50", rng=0)
-    nn.sync_batch_norms(net)
-    x, y = mb.placeholder("x", (own, 3, 224, 224)), mb.placeholder("y", (own,), "int64")
-    with nn.train_mode() as updates:
-        total = F.cross_entropy(net(x), y, reduction="sum")
-    loss = distributed.mean_over_ranks(total, mb.constant(float(own)))
-    gradients = mb.gradients(loss, net.parameters())
-    if world.size > 1:
-        gradients = distributed.data_parallel(gradients)
-    rates = optim.SGD(net.parameters(), momentum=0.9).updates(gradients, 0.01)
-    step = mb.compile({"loss": F.all_reduce(loss)}, updates={**updates, **rates})
-    step.input("x")[...] = normal(own, 3, 224, 224, seed=world.rank)
+    made = STEPS[model](batch // ranks.current().size, size, overlap=overlap)
+    step = mb.compile(made.outputs, updates=made.updates)
 
     def run(profile: bool = False) -> mb.Function:
-        step(y=np.zeros(own, np.int64), profile=profile)
+        step(**made.feeds, profile=profile)
         return step
 
     return run
 
 
-def measure_step(pairs: int, batch: int) -> None:
+def measure_step(pairs: int, model: str, batch: int, size: int) -> None:
     """In turn, on the same machine in the same minute."""
 
     def program() -> None:
         rank = ranks.current().rank
-        many = resnet_step(batch)
+        many = training_step(model, batch, size)
         if rank == 0:
             with ranks.entered(ALONE):
                 engine.set_num_threads(2)
-                one = resnet_step(batch)
+                one = training_step(model, batch, size)
         times = np.empty((pairs + 1, 2))
         for pair in times:
             if rank == 0:
@@ -83,8 +76,28 @@ def measure_step(pairs: int, batch: int) -> None:
     distributed.run(program, 2, threads=1)
 
 
-def _print_shares(step: Callable[..., mb.Function]) -> None:
-    """Of each kind of collective: the part in which all ranks are there, and the waiting."""
+def measure_overlap(pairs: int, model: str, batch: int, size: int) -> None:
+    """Both forms of the same step in turn, in random order."""
+
+    def program() -> None:
+        forms = [training_step(model, batch, size, overlap=overlap) for overlap in (True, False)]
+        times = np.empty((pairs + 1, 2))
+        rng = np.random.default_rng(0)  # the same order on both ranks
+        for pair in times:
+            for form in rng.permutation(2):
+                distributed.barrier()
+                pair[form] = seconds(forms[form])
+        if ranks.current().rank == 0:
+            print(f"buckets that overlap / that block: {verdict(*times[1:].T)}")
+        for form in forms:
+            _print_shares(form)
+
+    distributed.run(program, 2, threads=1)
+
+
+def _print_shares(step: Run) -> None:
+    """Of each kind of collective: the part in which all ranks are there, and the waiting. Of one
+    that overlaps only its start and its wait stand here; the rest is hidden."""
     for _ in range(3):
         function = step(profile=True)
     times = distributed.all_gather_objects(function._executable.times())
@@ -93,13 +106,14 @@ def _print_shares(step: Callable[..., mb.Function]) -> None:
     whole = times[0][-1][1] - times[0][0][0]
     shares: dict[str, list[float]] = {}
     for index, instruction in enumerate(function.plan.instructions):
-        if not instruction.op.collective:
+        kind = _kind(function, instruction)
+        if kind is None:
             continue
-        latest = max(one[index][0] for one in times)  # the start of whoever comes last
-        nbytes = sum(function.plan.slots[s].type.nbytes for s in instruction.inputs)
-        kind = instruction.kernel + (" (buckets)" if nbytes > 1 << 20 else "")
-        own = shares.setdefault(kind, [0.0, 0.0, 0.0])
         begin, end = times[0][index]
+        # The start of whoever comes last; a start and a wait meet nobody.
+        overlaps = "later" in kind
+        latest = begin if overlaps else max(one[index][0] for one in times)
+        own = shares.setdefault(kind, [0.0, 0.0, 0.0])
         own[0] += 1
         own[1] += end - latest
         own[2] += latest - begin
@@ -108,6 +122,16 @@ def _print_shares(step: Callable[..., mb.Function]) -> None:
             f"{kind}: {count:.0f} calls, {moving / whole:.2%} of rank 0's step, and "
             f"{waiting / whole:.2%} of waiting for the other rank"
         )
+
+
+def _kind(function: mb.Function, step: Instruction) -> str | None:
+    """What a collective is called in the table; None for other instructions."""
+    if step.waits_for is not None:
+        return function.plan.title(step)
+    if step.op is None or not step.op.collective:
+        return None
+    nbytes = sum(function.plan.slots[s].type.nbytes for s in step.inputs)
+    return step.kernel + (" (buckets)" if nbytes > 1 << 20 else "")
 
 
 def measure_local() -> None:
@@ -175,13 +199,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument(
-        "what", nargs="?", default="step", choices=["step", "local", "mpi", "mpi-rank"]
-    )
+        "what", nargs="?", default="step",
+        choices=["step", "overlap", "local", "mpi", "mpi-rank"],
+    )  # fmt: skip
+    parser.add_argument("--model", default="resnet50", choices=list(STEPS))
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--size", type=int, default=224)
     options = parser.parse_args()
-    if options.what == "step":
-        measure_step(options.pairs, options.batch)
+    if options.what in ("step", "overlap"):
+        measure = measure_step if options.what == "step" else measure_overlap
+        measure(options.pairs, options.model, options.batch, options.size)
     elif options.what == "local":
         measure_local()
     elif options.what == "mpi-rank":

@@ -79,7 +79,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _difference(a: checkpoint.Checkpoint, b: checkpoint.Checkpoint) -> str:
+def difference(a: checkpoint.Checkpoint, b: checkpoint.Checkpoint) -> str:
     """The first array of model and optimiser that is not bit-equal; empty when there is none."""
     for old, new in ((a.model, b.model), (a.optimizer, b.optimizer)):
         if set(old) != set(new):
@@ -114,7 +114,7 @@ def kills(folder: Path, count: int = 10) -> bool:
             moments.append(what)
             done += 1
             inside += writing
-        different = _difference(run.finish(), whole)
+        different = difference(run.finish(), whole)
         good = good and not different
         verdict = f"DIFFERENT in {different}" if different else "bit-equal"
         print(f"kills: {done}: {', then '.join(moments) or 'missed'}: {verdict}", flush=True)

@@ -223,6 +223,12 @@ def plain_plan(graph: Graph, device: str) -> Plan:
     return lower(graph, functools.partial(engine.workspace_bytes, device=device), device)
 
 
+def planned(outputs: Outputs, *, updates: Updates | None = None) -> Plan:
+    """The plan that `compile` would load on the CPU; it may be one of ranks that are not there."""
+    graph, _ = optimised(outputs, None, updates or {}, "cpu")
+    return plain_plan(graph, "cpu")
+
+
 def plans_within(
     graph: Graph, budgets: Sequence[MemoryBudget], device: str, effort: Effort
 ) -> list[Plan | Refused]:

@@ -24,6 +24,13 @@ VARIABLES = {
     "CXX": "the C++ compiler of `megbrain build-op`; default: the one that built the engine",
 }
 
+# Set by launchers of MPI in every process that they start: a sign, and what says how many.
+LAUNCHERS = {
+    "PMI_SIZE": "PMI_SIZE",  # MPICH, Intel MPI, srun --mpi=pmi2
+    "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_SIZE",  # Open MPI
+    "PMIX_RANK": "SLURM_STEP_NUM_TASKS",  # srun --mpi=pmix
+}
+
 _set_by_us: set[str] = set()  # variables that the user did not set
 
 
@@ -52,6 +59,15 @@ def collective_timeout() -> float:
     if not 0.0 < seconds < math.inf:
         raise EngineError(f"MB_COLLECTIVE_TIMEOUT: expected seconds > 0, found {text!r}")
     return seconds
+
+
+def launched() -> int | None:
+    """How many processes the launcher of MPI started, 0 if it does not say; None without one."""
+    for sign, count in LAUNCHERS.items():
+        if sign in os.environ:
+            text = os.environ.get(count, "")
+            return int(text) if text.isdecimal() else 0
+    return None
 
 
 def isa() -> str | None:

@@ -6,7 +6,7 @@ import builtins
 import enum
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -86,7 +86,7 @@ class TensorType:
         return self.count * self.dtype.itemsize
 
     def with_layout(self, layout: Layout) -> TensorType:
-        return self if layout == self.layout else replace(self, layout=layout)
+        return self if layout == self.layout else TensorType(self.shape, self.dtype, layout)
 
     def __str__(self) -> str:
         text = f"{self.dtype}[{','.join(map(str, self.shape))}]"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -139,10 +140,10 @@ class Graph:
         """All values that must be computed: outputs, then updates."""
         return [*self.outputs.values(), *self.updates.values()]
 
-    @property
-    def nodes(self) -> list[Node]:
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
         """In creation order, which is a topological order."""
-        return nodes_of([*self.results, *self.updates.keys()])
+        return tuple(nodes_of([*self.results, *self.updates.keys()]))
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
@@ -196,33 +197,43 @@ def rewrite(graph: Graph, rewriter: Rewriter) -> Graph:
     )
 
 
-def verify(graph: Graph, after: str = "building") -> Graph:
-    """Check the invariants of a graph; CompileError names the pass that broke one."""
+def verify(graph: Graph, after: str = "building", known: set[Node] | None = None) -> Graph:
+    """Check the invariants of a graph; CompileError names the pass that broke one.
 
-    def check(condition: bool, message: str) -> None:
-        if not condition:
-            raise CompileError(f"{after}: {message}")
-
-    position = {node: index for index, node in enumerate(graph.nodes)}
+    known: nodes whose types were checked before, which are not inferred again; the others join.
+    """
+    known = set() if known is None else known
+    before: set[Node] = set()
     labels: set[str] = set()
     for node in graph.nodes:
         for var in node.inputs:
-            check(var.node.outputs[var.index] is var, f"a Var of {node} is not its node's output")
-            check(position[var.node] < position[node], f"{node} comes before its input")
-        types = node.op.output_types([v.type for v in node.inputs])
-        for var, t in zip(node.outputs, types, strict=True):
-            check(var.type.with_layout("rows") == t, f"{node}: type {var.type}, inferred {t}")
+            if var.node.outputs[var.index] is not var:
+                raise CompileError(f"{after}: a Var of {node} is not its node's output")
+            if var.node not in before:
+                raise CompileError(f"{after}: {node} comes before its input")
+        before.add(node)
         if isinstance(node.op, Placeholder):
-            check(node.op.label not in labels, f"two inputs are named {node.op.label}")
+            if node.op.label in labels:
+                raise CompileError(f"{after}: two inputs are named {node.op.label}")
             labels.add(node.op.label)
-        if any(v.type.layout != "rows" for v in (*node.inputs, *node.outputs)):
-            wanted, given = node.op.layouts([v.type for v in node.inputs])
-            check(
-                [v.type.layout for v in node.inputs] == list(wanted)
-                and [v.type.layout for v in node.outputs] == list(given),
-                f"{node}: layouts do not fit",
-            )
+        if node not in known:
+            _verify_types(node, after)
+    known |= before
     for parameter, new in graph.updates.items():
-        check(parameter.node.op.source, f"{parameter} is updated but is no parameter")
-        check(parameter.type == new.type, f"update of {parameter.type} with {new.type}")
+        if not parameter.node.op.source:
+            raise CompileError(f"{after}: {parameter} is updated but is no parameter")
+        if parameter.type != new.type:
+            raise CompileError(f"{after}: update of {parameter.type} with {new.type}")
     return graph
+
+
+def _verify_types(node: Node, after: str) -> None:
+    taken = [v.type for v in node.inputs]
+    for var, t in zip(node.outputs, node.op.output_types(taken), strict=True):
+        if var.type.with_layout("rows") != t:
+            raise CompileError(f"{after}: {node}: type {var.type}, inferred {t}")
+    layouts = [v.type.layout for v in node.inputs], [v.type.layout for v in node.outputs]
+    if any(layout != "rows" for layout in (*layouts[0], *layouts[1])):
+        wanted, given = node.op.layouts(taken)
+        if layouts != (list(wanted), list(given)):
+            raise CompileError(f"{after}: {node}: layouts do not fit")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -168,8 +169,7 @@ class Operator(ABC):
 
     def output_types(self, inputs: Sequence[TensorType]) -> tuple[TensorType, ...]:
         """`infer` as a tuple, in rows layout."""
-        types = self.infer(*[t.with_layout("rows") for t in inputs])
-        return (types,) if isinstance(types, TensorType) else tuple(types)
+        return _inferred(self, tuple(t.with_layout("rows") for t in inputs))
 
     def __call__(self, *inputs: Var) -> Any:
         """Apply to Vars: one Var, or a tuple of them when there are several outputs."""
@@ -180,6 +180,12 @@ class Operator(ABC):
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         shown = [f"{f.name}={getattr(self, f.name)!r}" for f in fields if f.repr]
         return f"{self.name}({', '.join(shown)})" if shown else self.name
+
+
+@lru_cache(maxsize=1 << 14)  # compiling asks several times, and large models repeat their layers
+def _inferred(op: Operator, inputs: tuple[TensorType, ...]) -> tuple[TensorType, ...]:
+    types = op.infer(*inputs)
+    return (types,) if isinstance(types, TensorType) else tuple(types)
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ import inspect
 import math
 import types
 import typing
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, TypeAlias
@@ -39,20 +40,19 @@ def check_plan(plan: Plan) -> None:
     alone until its one wait. `load` checks workspaces and that kernels exist.
     """
     ranges = [_range_of(plan, number, slot) for number, slot in enumerate(plan.slots)]
-    held: dict[Range, DType] = {}  # what lies in scratch now
+    held = _Held()
     pending = _Pending(plan, ranges)
 
     def write(number: int, who: str) -> None:
         place = ranges[number]
         pending.refuse(place, f"{who}: s{number} is written", and_inputs=True)
-        for other in [other for other in held if _overlap(place, other)]:
-            del held[other]
-        held[place] = plan.slots[number].type.dtype
+        if place[0] == _SCRATCH:
+            held.write(place[1], place[2], plan.slots[number].type.dtype)
 
     def read(number: int, who: str) -> None:
         place, slot = ranges[number], plan.slots[number]
         pending.refuse(place, f"{who}: s{number} is read", and_inputs=False)
-        if place[0] == _SCRATCH and place[1] < place[2] and held.get(place) is not slot.type.dtype:
+        if place[0] == _SCRATCH and not held.has(place[1], place[2], slot.type.dtype):
             raise EngineError(f"{who}: slot s{number} ({slot.type}) is read before it is written")
 
     for name, number in plan.feeds.items():
@@ -82,6 +82,30 @@ def check_plan(plan: Plan) -> None:
     for name, number in plan.fetches.items():
         _slot(plan, number, f"output {name}")
         read(number, f"output {name}")
+
+
+class _Held:
+    """What lies in scratch now: ranges of bytes that do not overlap."""
+
+    def __init__(self) -> None:
+        self._begins: list[int] = []  # ascending
+        self._rest: dict[int, tuple[int, DType]] = {}  # by begin: end, and what lies there
+
+    def write(self, begin: int, end: int, dtype: DType) -> None:
+        """A value; those that it overlaps are gone."""
+        if begin == end:
+            return
+        first, last = bisect_right(self._begins, begin), bisect_left(self._begins, end)
+        if first and self._rest[self._begins[first - 1]][0] > begin:
+            first -= 1
+        for gone in self._begins[first:last]:
+            del self._rest[gone]
+        self._begins[first:last] = [begin]
+        self._rest[begin] = end, dtype
+
+    def has(self, begin: int, end: int, dtype: DType) -> bool:
+        """Was this value written there, and is it whole?"""
+        return begin == end or self._rest.get(begin) == (end, dtype)
 
 
 class _Pending:

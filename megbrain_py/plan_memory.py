@@ -91,11 +91,16 @@ class PlanMemory:
         share = plan.scratch_bytes / max(record.vanilla_bytes, 1)
         least = record.least_extra
         proof = "" if least is None else f"; no schedule can cost less than {least:+.1%}"
+        time = (
+            f"time: {record.seconds:.3g} s predicted, {record.extra:+.1%}{proof} "
+            f"(planned in {record.planning_seconds:.1f} s, effort {record.effort})"
+        )
+        if not record.seconds:
+            time = "time: as without a budget, nothing is made again"
         return [
             f"memory: arena {show_size(plan.scratch_bytes)} of {show_size(record.budget)} allowed, "
             f"{state}; {share:.1%} of {show_size(record.vanilla_bytes)} without recomputation",
-            f"time: {record.seconds:.3g} s predicted, {record.extra:+.1%}{proof} "
-            f"(planned in {record.planning_seconds:.1f} s, effort {record.effort})",
+            time,
             f"least: {record.limiting} needs the most for itself",
         ]
 

@@ -93,6 +93,11 @@ def group_of(colors: Sequence[int]) -> Group:
     return Group(tuple(int(color) for color in colors))
 
 
+def rows_of(count: int, rank: int, size: int) -> range:
+    """Which of a batch's rows are a rank's: neighbours, as many as any other's or one more."""
+    return range(count * rank // size, count * (rank + 1) // size)
+
+
 def sharing_images(images: int, each: int) -> Group:
     """The group whose ranks hold so many images together, `each` on every rank (MegDet's bn_size).
 

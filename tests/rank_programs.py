@@ -23,6 +23,7 @@ from megbrain_py.models.faster_rcnn import FasterRCNN, FasterRCNNConfig, RoIHead
 from megbrain_py.models.resnet import resnet
 from megbrain_py.models.rpn import RPNConfig
 from megbrain_py.op_testing import integers, normal
+from megbrain_py.plan import Plan
 
 Arrays = dict[str, Array]
 
@@ -157,6 +158,54 @@ def other_graphs(what: str) -> None:
     mb.compile({"y": y})(x=np.zeros(4, np.float32))
 
 
+class Before:
+    """An observer that calls `act` with the title of each instruction before it runs."""
+
+    def __init__(self, plan: Plan, act: Callable[[str], None]) -> None:
+        self.plan, self.act = plan, act
+
+    def before(self, index: int) -> None:
+        self.act(self.plan.title(self.plan.instructions[index]))
+
+    def after(self, index: int) -> None: ...
+
+
+def overlapped(act: Callable[[str], None]) -> Array:
+    """The sum of exp(0) over all ranks; beside it tanh(0), which needs no other rank."""
+    group = distributed.everyone()
+    x = mb.placeholder("x", (5,))
+    (total,) = F.all_reduce_together([F.exp(x)], group, overlap=True)
+    function = mb.compile({"total": total, "beside": F.tanh(x)})
+    out = {name: np.empty(5, np.float32) for name in ("total", "beside")}
+    observer = Before(function.plan, act)
+    function._executable.run({"x": np.zeros(5, np.float32)}, out, observer=observer)
+    return out["total"]
+
+
+def overlap_without_rank_1() -> None:
+    """Rank 1 does not come to the start of what the others wait for."""
+
+    def act(kernel: str) -> None:
+        if distributed.current().rank == 1 and kernel == "all_reduce_later":
+            time.sleep(8)
+
+    overlapped(act)
+
+
+def train_until_cut(file: str) -> None:
+    """Steps until the link between the ranks is cut, for which rank 0 asks after a while. Each rank
+    leaves its error in a file: what rank 1 prints would have to cross the link."""
+    world = distributed.current()
+    try:
+        for step in range(10_000):
+            train("convolutions", 1, [2] * world.size)
+            if step == 3 and world.rank == 0:
+                Path(file).touch()
+    except mb.EngineError as error:
+        Path(f"{file}.error{world.rank}").write_text(str(error))
+        raise
+
+
 def threads() -> int:
     """How many this rank's kernels have."""
     return engine.num_threads()
@@ -166,7 +215,9 @@ PROGRAMS: dict[str, Callable[..., object]] = {
     "batch_norm": batch_norm,
     "train": train,
     "other_graphs": other_graphs,
+    "overlap_without_rank_1": overlap_without_rank_1,
     "threads": threads,
+    "train_until_cut": train_until_cut,
 }
 
 

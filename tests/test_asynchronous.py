@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from dataclasses import replace
@@ -9,14 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from asynchronous import CopyLater
+from asynchronous import CopyLater, copy_later
 
 import megbrain_py as mb
 from megbrain_py import engine
+from megbrain_py import functional as F
+from megbrain_py.graph import Graph
 from megbrain_py.instruments.check import Checker
 from megbrain_py.instruments.profile import profile_of
 from megbrain_py.instruments.roof import Roof
 from megbrain_py.instruments.trace import Trace
+from megbrain_py.lowering.memory_graph import memory_problem
+from megbrain_py.lowering.program import Program
 from megbrain_py.plan import WAIT, Instruction, Plan, Slot
 
 VECTOR = mb.TensorType((8,), mb.DType.float32)
@@ -140,7 +145,13 @@ def test_profile_and_trace_show_start_and_wait(tmp_path: Any) -> None:
     trace = Trace(tmp_path / "trace.json")
     trace.add_run(made, times)
     trace.write()
-    assert '"wait (copy_later)"' in (tmp_path / "trace.json").read_text()
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    start, end, in_flight = (
+        next(e for e in events if e["name"] == name and e["tid"] == track)
+        for name, track in (("copy_later", 1), ("wait (copy_later)", 1), ("copy_later", 2))
+    )
+    assert in_flight["ts"] == start["ts"]
+    assert in_flight["ts"] + in_flight["dur"] == pytest.approx(end["ts"] + end["dur"])
 
 
 def test_an_error_of_the_work_is_reported_at_the_wait() -> None:
@@ -201,3 +212,82 @@ def test_checks_look_at_outputs_after_the_wait() -> None:
 def test_measured_with_its_wait() -> None:
     seconds = engine.measured_seconds(later(0, 1, 0.05), [VECTOR], [VECTOR])
     assert 0.05 <= seconds < 0.5
+
+
+def pending(made: Plan) -> list[tuple[int, int]]:
+    """Positions of asynchronous instructions and of their waits."""
+    waits = enumerate(made.instructions)
+    return [(step.waits_for, t) for t, step in waits if step.waits_for is not None]
+
+
+def training_step(seed: int, **options: Any) -> mb.Function:
+    """Layers with copies between them, and copies of gradients before they are used."""
+    rng = np.random.default_rng(seed)
+    weights = [mb.Parameter(rng.standard_normal((32, 32)).astype(np.float32) / 5, f"w{i}")
+               for i in range(4)]  # fmt: skip
+    values = [mb.placeholder("x", (64, 32))]
+    for i in range(12):
+        a = values[-1 - int(rng.integers(min(2, len(values))))]
+        kind = int(rng.integers(3))
+        if kind == 0:
+            a = copy_later(a, 0.001, staged=bool(rng.integers(2)))
+        values.append(F.tanh(a @ weights[i % 4]) if kind < 2 else F.relu(a + values[-1]))
+    loss = F.mean(values[-1] * values[-1])
+    gradients = mb.gradients(loss, weights)
+    updates = {p: p - 0.1 * copy_later(g, 0.001)
+               for p, g in zip(weights, gradients, strict=True)}  # fmt: skip
+    return mb.compile({"loss": loss}, updates=updates, **options)
+
+
+def results(step: mb.Function) -> list[bytes]:
+    x = np.random.default_rng(1).standard_normal((64, 32)).astype(np.float32)
+    losses = [step(x=x)["loss"].tobytes() for _ in range(2)]
+    blocks = [block.array for block in step.plan.state if not block.constant]
+    return losses + [array.tobytes() for array in blocks]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_under_a_budget(seed: int) -> None:
+    """What is pending is neither moved nor given up, and no bit changes."""
+    vanilla = training_step(seed)
+    expected = results(vanilla)
+    overlap = sum(end - start for start, end in pending(vanilla.plan))
+    assert overlap
+    kept = 0
+    for share in (0.9, 0.75, 0.6, 0.5):
+        try:
+            step = training_step(seed, memory_budget=share, effort="fast")
+        except mb.CompileError:
+            continue
+        kept += bool(step.plan.memory.again)
+        assert step.peak_bytes <= share * vanilla.peak_bytes
+        assert results(step) == expected
+        made = step.plan
+        assert sum(end - start for start, end in pending(made)) > overlap / 2
+        for start, end in pending(made):
+            started = made.instructions[start]
+            assert not started.again
+            slots = {*started.inputs, *started.outputs, started.workspace} - {None}
+            for slot in [made.slots[number] for number in slots]:
+                assert slot.first <= start
+                assert slot.last >= end
+    assert kept
+
+
+def test_in_place_under_a_budget() -> None:
+    """A copy over its input, if nobody else reads it."""
+    x = mb.placeholder("x", (64, 32))
+    for others in (False, True):
+        y = F.exp(x)
+        z = copy_later(y)
+        program = Program(Graph({"z": F.tanh(z) + y if others else F.tanh(z)}))
+        graph = memory_problem(program, lambda *_, **__: 1.0).graph
+        start, wait = (graph.tasks[t] for t in (2, 3))
+        ((taker, taken),) = start.permits
+        assert (start.name, wait.name, taken) == ("copy_later", "wait", start.inputs[0])
+        assert (taker == start.outputs[0]) is not others
+        assert taken not in wait.inputs
+        assert taker in wait.inputs
+        assert graph.sizes[taker] == graph.sizes[taken]
+        assert start.once
+        assert wait.once

@@ -355,3 +355,27 @@ def test_real_pictures_load() -> None:
             assert np.isfinite(batch["images"]).all()
             assert 0.1 < batch["images"].std() < 3
     assert len(loader.signatures(5)) <= 12
+
+
+def test_ranks_take_neighbouring_rows_of_one_global_order(tmp_path: Path) -> None:
+    """Whatever their number: unequal parts, and none."""
+    dataset = made(tmp_path, [(40, 60)] * 7 + [(60, 40)] * 3)
+    given: dict[str, Any] = {"resize": Resize(64, 96), "seed": 5, "augmentation": Augmentation()}
+    whole = Loader(dataset, 4, **given)
+    for ranks in (2, 3, 6):
+        parts = [Loader(dataset, 4, part=(rank, ranks), **given) for rank in range(ranks)]
+        for step in range(5):
+            expected, batches = whole.batch(step), [part.batch(step) for part in parts]
+            assert {b["images"].shape[1:] for b in batches} == {expected["images"].shape[1:]}
+            for name, array in expected.items():
+                np.testing.assert_array_equal(np.concatenate([b[name] for b in batches]), array)
+
+
+def test_ranks_pass_over_every_batch_once(tmp_path: Path) -> None:
+    dataset = made(tmp_path, [(40, 60)] * 7 + [(60, 40)] * 3)
+    loader = Loader(dataset, 2, resize=Resize(64, 96), shuffle=False)
+    seen: list[int] = []
+    for rank in range(3):
+        with loader.pass_over(part=(rank, 3)) as batches:
+            seen += [i for batch in batches for i in batch["image_ids"].tolist() if i >= 0]
+    assert sorted(seen) == sorted(image.id for image in dataset.images)

@@ -13,10 +13,12 @@ import megbrain_py as mb
 from megbrain_py import functional as F
 from megbrain_py import nn, optim
 from megbrain_py.graph import Graph
+from megbrain_py.lowering import lower_within
 from megbrain_py.lowering.memory_graph import memory_problem
 from megbrain_py.lowering.program import Program
 from megbrain_py.lowering.updates import place_updates
 from megbrain_py.models.resnet import resnet
+from megbrain_py.plan import Instruction, Plan
 from megbrain_py.planning.memory import ALIGNMENT
 from megbrain_py.planning.sizes import parse_size, show_size
 
@@ -85,6 +87,38 @@ def test_what_runs_once() -> None:
     assert {"conv2d", "channel_normalise", "relu", "dropout"} <= free - once
 
 
+def test_equal_steps_are_priced_once() -> None:
+    x = mb.placeholder("x", (2, 3))
+    program = Program(Graph({"y": F.exp(F.relu(F.relu(x)))}))
+    priced: list[str] = []
+
+    def price(instruction: Instruction, *_: Any, **__: Any) -> float:
+        priced.append(instruction.kernel)
+        return float(len(priced))
+
+    tasks = memory_problem(program, price).graph.tasks
+    assert priced == ["relu", "exp"]
+    assert [task.cost for task in tasks] == [0.0, 1.0, 1.0, 2.0]
+
+
+def test_runs_under_a_budget_are_in_place_where_they_may() -> None:
+    """A gradient is written over the value that the budgeted step reads last, as without one."""
+
+    def in_place(plan: Plan) -> int:
+        slots = plan.slots
+        return sum(
+            bool({slots[s].offset for s in i.outputs} & {slots[s].offset for s in i.inputs})
+            for i in plan.instructions
+            if i.kernel == "channel_relu_affine_sum" or i.kernel == "channel_affine_sum"
+        )
+
+    vanilla, _ = training_step()
+    step, _ = training_step(memory_budget=0.75)
+    assert step.plan.memory.again
+    assert in_place(vanilla.plan) > 10
+    assert in_place(step.plan) > 0.8 * in_place(vanilla.plan)
+
+
 def test_state_counts_in_a_budget_of_bytes() -> None:
     vanilla, _ = training_step()
     wanted = vanilla.plan.state_bytes + int(0.8 * vanilla.peak_bytes)
@@ -102,6 +136,20 @@ def test_a_budget_that_is_large_enough_changes_nothing() -> None:
     ]
     assert step.plan.budget is not None
     assert step.plan.budget.extra == 0
+    assert "as without a budget" in str(step.plan.memory)
+
+
+def test_where_all_fits_nothing_is_priced() -> None:
+    x = mb.placeholder("x", (2, 3))
+
+    def price(*_: Any, **__: Any) -> float:
+        raise AssertionError("measured though it fits")
+
+    graph = Graph({"y": x + 1.0})
+    (plan,) = lower_within(graph, lambda *_: 0, price, price, ["1GiB"])
+    assert isinstance(plan, Plan)
+    assert plan.budget is not None
+    assert plan.budget.seconds == 0
 
 
 def test_the_least_budget_that_is_named_can_be_kept() -> None:

@@ -113,6 +113,15 @@ def test_a_missing_rank_is_named_and_all_end(tmp_path: Path) -> None:
 
 
 @needs_mpi
+def test_a_rank_that_does_not_start_what_overlaps_is_named(tmp_path: Path) -> None:
+    started = time.monotonic()
+    text = mpi(3, tmp_path / "none", "overlap_without_rank_1", limit="1")
+    assert "EngineError: all_reduce_later at" in text
+    assert "waited 1 s (MB_COLLECTIVE_TIMEOUT) for rank 1 in an all-reduce" in text
+    assert time.monotonic() - started < 20
+
+
+@needs_mpi
 def test_mismatched_graphs_are_told_apart(tmp_path: Path) -> None:
     text = mpi(2, tmp_path / "none", "other_graphs", "reduction")
     assert "the ranks run different programs" in text
@@ -155,7 +164,7 @@ def test_without_mpi_the_error_says_what_to_install() -> None:
     code = (
         "import importlib.metadata as m\n"
         "from megbrain_py.distributed import start\n"
-        "start._files_of = lambda package: []\n"
+        "start.files_of = lambda *_: []\n"
         "start._LIBRARY = 'libmpi_that_nobody_has.so'\n"
         "start.init('mpi')\n"
     )

@@ -61,7 +61,7 @@ def test_options_of_options(tmp_path: Path) -> None:
         ),
         ("data.trian=3", "did you mean data.train"),
         ("workers=3", "did you mean data.workers?"),
-        ("zzzz=3", "; there are: accumulate, batch_size, best_by, checkpoint_every"),
+        ("zzzz=3", "; there are: accumulate, batch_size, best_by, bn_size"),
         ("batch_size", "config: expected key=value, found 'batch_size'"),
         ("batch_size=many", "config: batch_size expects a whole number, found 'many'"),
         ("batch_size=2.5", "config: batch_size expects a whole number, found 2.5"),

@@ -150,7 +150,7 @@ def test_non_finite_loss_stops_and_names_it(tmp_path: Path) -> None:
                 batch["images"][0, 0, 0, 0] = np.nan
             yield batch
 
-    trainer = Trainer(config, parts_of(config, 10, batches=poisoned, model=parts.model), quiet())
+    trainer = Trainer(config, replace(parts, batches=poisoned), quiet())
     with pytest.raises(EngineError) as caught:
         trainer.run()
     text = str(caught.value)

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <optional>
 
+#include "background.h"
 #include "mb/communicator.h"
 #include "mb/parallel.h"
 
@@ -79,11 +80,12 @@ struct Meeting {
 // The meetings that the ranks of a world share, made by whoever comes first.
 struct Meetings {
   std::mutex mutex;
-  std::map<std::vector<int>, std::shared_ptr<Meeting>> by_members;
+  std::map<std::pair<std::vector<int>, bool>, std::shared_ptr<Meeting>> by_members;
 
-  std::shared_ptr<Meeting> of(const std::vector<int>& members) {
+  // `later`: of what goes on while the ranks compute, and meets for other collectives.
+  std::shared_ptr<Meeting> of(const std::vector<int>& members, bool later) {
     const std::scoped_lock lock(mutex);
-    std::shared_ptr<Meeting>& found = by_members[members];
+    std::shared_ptr<Meeting>& found = by_members[{members, later}];
     if (found == nullptr) found = std::make_shared<Meeting>(members);
     return found;
   }
@@ -171,27 +173,29 @@ void copy(char* to, const char* from, std::size_t bytes) {
 
 class Local final : public Communicator {
  public:
-  Local(std::shared_ptr<World> world, std::shared_ptr<Meetings> meetings, std::vector<int> members,
-        int own)
+  Local(std::shared_ptr<World> world, std::shared_ptr<Meetings> meetings,
+        const std::vector<int>& members, int own)
       : Communicator(own, int(members.size())),
         world_(std::move(world)),
         meetings_(std::move(meetings)),
-        meeting_(meetings_->of(members)) {}  // the members' ranks in the world
+        meeting_(meetings_->of(members, false)),
+        later_(meetings_->of(members, true)) {}  // the members' ranks in the world
 
   void all_reduce(const void* in, void* out, std::int64_t count, DType dtype,
                   Reduction reduction) override {
-    meet(Offer{Kind::kAllReduce, bytes(in), bytes(out), count, dtype, reduction}, [&] {
-      std::vector<char*> targets;
-      for (const Offer& offer : meeting_->offers) targets.push_back(offer.out);
-      const std::int64_t begin = count * rank() / size(), end = count * (rank() + 1) / size();
-      reduce(own(), meeting_->offers, begin, end, 0, targets);
-    });
+    all_reduce(*meeting_, {Kind::kAllReduce, bytes(in), bytes(out), count, dtype, reduction});
+  }
+
+  std::future<void> start_all_reduce(const void* in, void* out, std::int64_t count, DType dtype,
+                                     Reduction reduction) override {
+    const Offer offer{Kind::kAllReduce, bytes(in), bytes(out), count, dtype, reduction};
+    return background_.start([this, offer] { all_reduce(*later_, offer); });
   }
 
   void all_gather(const void* in, void* out, std::int64_t count, DType dtype) override {
-    meet(Offer{Kind::kAllGather, bytes(in), bytes(out), count, dtype}, [&] {
+    meet(*meeting_, {Kind::kAllGather, bytes(in), bytes(out), count, dtype}, [&] {
       const std::size_t each = std::size_t(count) * size_of(dtype);
-      char* to = own().out;
+      char* to = bytes(out);
       for (const Offer& offer : meeting_->offers) {
         copy(to, offer.in, each);
         to += each;
@@ -201,16 +205,19 @@ class Local final : public Communicator {
 
   void broadcast(const void* in, void* out, std::int64_t count, DType dtype, int root) override {
     require(root >= 0 && root < size(), "root ", root, " of ", size(), " ranks");
-    meet(Offer{Kind::kBroadcast, bytes(in), bytes(out), count, dtype, Reduction::kSum, root}, [&] {
-      copy(own().out, meeting_->offers[std::size_t(root)].in, std::size_t(count) * size_of(dtype));
-    });
+    meet(*meeting_, {Kind::kBroadcast, bytes(in), bytes(out), count, dtype, Reduction::kSum, root},
+         [&] {
+           const Offer& from = meeting_->offers[std::size_t(root)];
+           copy(bytes(out), from.in, std::size_t(count) * size_of(dtype));
+         });
   }
 
   void reduce_scatter(const void* in, void* out, std::int64_t count, DType dtype,
                       Reduction reduction) override {
-    meet(Offer{Kind::kReduceScatter, bytes(in), bytes(out), count, dtype, reduction}, [&] {
-      const std::array<char*, 1> target{own().out};
-      reduce(own(), meeting_->offers, 0, count, count * rank(), target);
+    const Offer offer{Kind::kReduceScatter, bytes(in), bytes(out), count, dtype, reduction};
+    meet(*meeting_, offer, [&] {
+      const std::array<char*, 1> target{offer.out};
+      reduce(offer, meeting_->offers, 0, count, count * rank(), target);
     });
   }
 
@@ -223,25 +230,34 @@ class Local final : public Communicator {
  private:
   static const char* bytes(const void* pointer) { return static_cast<const char*>(pointer); }
   static char* bytes(void* pointer) { return static_cast<char*>(pointer); }
-  const Offer& own() const { return meeting_->offers[std::size_t(rank())]; }
 
   std::unique_ptr<Communicator> connect(const std::vector<int>& members, int own) override {
     std::vector<int> in_world;
     for (const int member : members) in_world.push_back(meeting_->members[std::size_t(member)]);
-    return std::make_unique<Local>(world_, meetings_, std::move(in_world), own);
+    return std::make_unique<Local>(world_, meetings_, in_world, own);
+  }
+
+  void all_reduce(Meeting& m, const Offer& offer) {
+    meet(m, offer, [&] {
+      std::vector<char*> targets;
+      for (const Offer& other : m.offers) targets.push_back(other.out);
+      const std::int64_t begin = offer.count * rank() / size();
+      const std::int64_t end = offer.count * (rank() + 1) / size();
+      reduce(offer, m.offers, begin, end, 0, targets);
+    });
   }
 
   template <typename Work>
-  void meet(const Offer& offer, const Work& work) {
-    arrive(offer);
+  void meet(Meeting& m, const Offer& offer, const Work& work) {
+    arrive(m, offer);
     std::exception_ptr error;
     try {
-      require_equal_offers();
+      require_equal_offers(m);
       work();
     } catch (...) {  // the others still wait for this rank to be done
       error = std::current_exception();
     }
-    leave();
+    leave(m);
     try {
       if (error) std::rethrow_exception(error);
     } catch (const std::exception& reason) {
@@ -252,8 +268,7 @@ class Local final : public Communicator {
 
   // Until all have come. Whoever gives up lets the world fail, so that no memory is looked at that
   // its owner has left behind.
-  void arrive(const Offer& offer) {
-    Meeting& m = *meeting_;
+  void arrive(Meeting& m, const Offer& offer) {
     std::unique_lock lock(world_->mutex);
     throw_failure();
     m.offers[std::size_t(rank())] = offer;
@@ -262,61 +277,64 @@ class Local final : public Communicator {
       m.arrived = 0;
       m.working = m.offers.size();
       std::fill(m.here.begin(), m.here.end(), false);
-      ++m.round;
-      world_->changed.notify_all();
-      return;
+      return begin_round(m);
     }
-    const std::uint64_t round = m.round;
-    lock.unlock();
-    if (m.is_over_soon(round)) return;
-    lock.lock();
     const auto limit = collective_limit();
-    const auto all_here = [&] { return m.round != round; };
-    const auto over = [&] { return all_here() || world_->failure; };
-    const bool in_time = world_->changed.wait_for(lock, limit, over);
-    if (all_here()) return;
-    if (!in_time) {
+    if (await_round(m, lock, limit)) return;
+    if (!world_->failure) {
       world_->failure = "waited " + shown(limit.count()) + " s (MB_COLLECTIVE_TIMEOUT) for " +
-                        missing() + " in " + offer.text();
+                        missing(m) + " in " + offer.text();
       world_->changed.notify_all();
     }
     throw_failure();
   }
 
   // Until all are done: they only copy and add now, so this needs no limit.
-  void leave() {
-    Meeting& m = *meeting_;
+  void leave(Meeting& m) {
     std::unique_lock lock(world_->mutex);
-    if (--m.working == 0) {
-      ++m.round;
-      world_->changed.notify_all();
-      return;
-    }
+    if (--m.working == 0) return begin_round(m);
+    await_round(m, lock, std::nullopt);
+  }
+
+  void begin_round(Meeting& m) {
+    ++m.round;
+    world_->changed.notify_all();
+  }
+
+  // Until the next round begins; with a limit false when it is over, or the world fails, before:
+  // then the lock is held.
+  bool await_round(Meeting& m, std::unique_lock<std::mutex>& lock,
+                   std::optional<std::chrono::duration<double>> limit) {
     const std::uint64_t round = m.round;
     lock.unlock();
-    if (m.is_over_soon(round)) return;
+    if (m.is_over_soon(round)) return true;
     lock.lock();
-    world_->changed.wait(lock, [&] { return m.round != round; });
+    const auto begun = [&] { return m.round != round; };
+    if (limit) {
+      world_->changed.wait_for(lock, *limit, [&] { return begun() || world_->failure; });
+    } else {
+      world_->changed.wait(lock, begun);
+    }
+    return begun();
   }
 
   void throw_failure() const {
     if (world_->failure) fail(*world_->failure);
   }
 
-  void require_equal_offers() const {
-    const std::vector<Offer>& offers = meeting_->offers;
+  static void require_equal_offers(const Meeting& m) {
+    const std::vector<Offer>& offers = m.offers;
     for (std::size_t i = 1; i < offers.size(); ++i) {
-      require(offers[i].agrees(offers[0]), "the ranks do not agree: rank ", meeting_->members[0],
-              " calls ", offers[0].text(), ", rank ", meeting_->members[i], " calls ",
-              offers[i].text());
+      require(offers[i].agrees(offers[0]), "the ranks do not agree: rank ", m.members[0], " calls ",
+              offers[0].text(), ", rank ", m.members[i], " calls ", offers[i].text());
     }
   }
 
-  std::string missing() const {
+  static std::string missing(const Meeting& m) {
     std::string names;
-    for (std::size_t i = 0; i < meeting_->members.size(); ++i) {
-      if (meeting_->here[i]) continue;
-      names += (names.empty() ? "rank " : ", rank ") + std::to_string(meeting_->members[i]);
+    for (std::size_t i = 0; i < m.members.size(); ++i) {
+      if (m.here[i]) continue;
+      names += (names.empty() ? "rank " : ", rank ") + std::to_string(m.members[i]);
     }
     return names;
   }
@@ -329,7 +347,8 @@ class Local final : public Communicator {
 
   std::shared_ptr<World> world_;
   std::shared_ptr<Meetings> meetings_;
-  std::shared_ptr<Meeting> meeting_;
+  std::shared_ptr<Meeting> meeting_, later_;
+  Background background_;  // last: its thread ends first
 };
 
 }  // namespace

@@ -5,8 +5,10 @@
 #include <sched.h>
 
 #include <cstring>
+#include <mutex>
 #include <vector>
 
+#include "background.h"
 #include "mb/communicator.h"
 #include "mpi_functions.h"
 
@@ -49,7 +51,12 @@ struct Process {
   Table call;
   Comm world{}, presence{};
   int rank = 0, size = 1;
+  // Shared by the threads that wait, under the lock: why the world has failed; who has said that it
+  // waits too, since this process began to ask (empty: it does not).
+  std::mutex mutex;
   std::string failure;
+  std::vector<bool> heard;
+  Clock::time_point asked;
 
   void check(int code, const char* what) const {
     if (code == kSuccess) return;
@@ -97,15 +104,18 @@ class Mpi final : public Communicator {
 
   void all_reduce(const void* in, void* out, std::int64_t count, DType dtype,
                   Reduction reduction) override {
-    require(dtype != DType::kBool, "bool values cannot be reduced");
-    wait("an all-reduce", [&](Comm comm, Request* request) {
-      return p_.call.Iallreduce_c(in == out ? in_place() : in, out, count, type_of(dtype),
-                                  op_of(reduction), comm, request);
-    });
+    await(kAllReduce, begin_all_reduce(in, out, count, dtype, reduction));
+  }
+
+  // Begun here, so in the order of the calls; MPI itself only moves on while somebody asks it.
+  std::future<void> start_all_reduce(const void* in, void* out, std::int64_t count, DType dtype,
+                                     Reduction reduction) override {
+    const Request request = begin_all_reduce(in, out, count, dtype, reduction);
+    return background_.start([this, request] { await(kAllReduce, request); });
   }
 
   void all_gather(const void* in, void* out, std::int64_t count, DType dtype) override {
-    wait("an all-gather", [&](Comm comm, Request* request) {
+    run("an all-gather", [&](Comm comm, Request* request) {
       return p_.call.Iallgather_c(in, count, type_of(dtype), out, count, type_of(dtype), comm,
                                   request);
     });
@@ -114,7 +124,7 @@ class Mpi final : public Communicator {
   void broadcast(const void* in, void* out, std::int64_t count, DType dtype, int root) override {
     require(root >= 0 && root < size(), "root ", root, " of ", size(), " ranks");
     if (rank() == root && in != out) std::memcpy(out, in, std::size_t(count) * size_of(dtype));
-    wait("a broadcast", [&](Comm comm, Request* request) {
+    run("a broadcast", [&](Comm comm, Request* request) {
       return p_.call.Ibcast_c(out, count, type_of(dtype), root, comm, request);
     });
   }
@@ -122,7 +132,7 @@ class Mpi final : public Communicator {
   void reduce_scatter(const void* in, void* out, std::int64_t count, DType dtype,
                       Reduction reduction) override {
     require(dtype != DType::kBool, "bool values cannot be reduced");
-    wait("a reduce-scatter", [&](Comm comm, Request* request) {
+    run("a reduce-scatter", [&](Comm comm, Request* request) {
       return p_.call.Ireduce_scatter_block_c(in, out, count, type_of(dtype), op_of(reduction), comm,
                                              request);
     });
@@ -153,33 +163,62 @@ class Mpi final : public Communicator {
     return comm_;
   }
 
+  Request begin_all_reduce(const void* in, void* out, std::int64_t count, DType dtype,
+                           Reduction reduction) {
+    require(dtype != DType::kBool, "bool values cannot be reduced");
+    return begin(kAllReduce, [&](Comm comm, Request* request) {
+      return p_.call.Iallreduce_c(in == out ? in_place() : in, out, count, type_of(dtype),
+                                  op_of(reduction), comm, request);
+    });
+  }
+
   template <typename Start>
-  void wait(const char* what, const Start& start) {
-    if (!p_.failure.empty()) fail(p_.failure);
+  Request begin(const char* what, const Start& start) {
+    {
+      const std::scoped_lock lock(p_.mutex);
+      throw_failure();
+    }
     Request request = handle<Request>(kRequestNull);
     p_.check(start(comm(), &request), what);
-    const auto begin = Clock::now();
-    const auto limit = collective_limit();
-    auto asked = begin;  // when this rank began to listen for others that wait too
-    std::vector<bool> heard;
+    return request;
+  }
+
+  template <typename Start>
+  void run(const char* what, const Start& start) {
+    await(what, begin(what, start));
+  }
+
+  void await(const char* what, Request request) const {
+    constexpr std::chrono::milliseconds kWatch{1};
+    const auto begun = Clock::now();
+    auto watched = begun;
     for (std::int64_t polls = 1;; ++polls) {
       int done = 0;
       p_.check(p_.call.Test(&request, &done, nullptr), what);
-      if (done != 0) return;
+      if (done != 0) break;
       if (polls % 64 != 0) continue;
-      sched_yield();  // there may be more ranks than cores
+      sched_yield();  // there may be more threads than cores
       const auto now = Clock::now();
-      if (now - begin > limit && heard.empty()) {
-        say_presence();
-        heard.assign(std::size_t(p_.size), false);
-        asked = now;
-      }
-      if ((polls % 4096 == 0 || !heard.empty()) && listen(heard)) asked = now;
-      if (!heard.empty() && now - asked > kGrace) give_up(what, limit.count(), heard);
+      if (now - watched < kWatch) continue;
+      watched = now;
+      watch(what, now - begun);
     }
+    if (watched == begun) return;
+    const std::scoped_lock lock(p_.mutex);
+    p_.heard.clear();  // it went on: whoever waits too long from now on asks again
   }
 
-  void say_presence() const {
+  // Ranks that have waited too long tell each other so; whoever says nothing is missing.
+  void watch(const char* what, Clock::duration waited) const {
+    const std::scoped_lock lock(p_.mutex);
+    throw_failure();
+    const auto limit = collective_limit();
+    if (waited > limit && p_.heard.empty()) ask();
+    listen();
+    if (!p_.heard.empty() && Clock::now() - p_.asked > kGrace) give_up(what, limit.count());
+  }
+
+  void ask() const {
     for (int other = 0; other < p_.size; ++other) {
       Request sent = handle<Request>(kRequestNull);  // never waited for: the message has no content
       if (other == p_.rank) continue;
@@ -187,32 +226,29 @@ class Mpi final : public Communicator {
                              &sent),
                "Isend");
     }
+    p_.heard.assign(std::size_t(p_.size), false);
+    p_.asked = Clock::now();
   }
 
-  // Who has said that it waits; the first such message lets this rank say so too: then true.
-  bool listen(std::vector<bool>& heard) const {
-    bool first = false;
+  // Who has said that it waits; the first such message lets this rank say so too.
+  void listen() const {
     for (;;) {
       int found = 0;
       Status status{};
       p_.check(p_.call.Iprobe(kAnySource, kPresenceTag, p_.presence, &found, &status), "Iprobe");
-      if (found == 0) return first;
+      if (found == 0) return;
       p_.check(p_.call.Recv(nullptr, 0, handle<Datatype>(kUint8), status.source, kPresenceTag,
                             p_.presence, &status),
                "Recv");
-      if (heard.empty()) {
-        first = true;
-        say_presence();
-        heard.assign(std::size_t(p_.size), false);
-      }
-      heard[std::size_t(status.source)] = true;
+      if (p_.heard.empty()) ask();
+      p_.heard[std::size_t(status.source)] = true;
     }
   }
 
-  [[noreturn]] void give_up(const char* what, double limit, const std::vector<bool>& heard) const {
+  [[noreturn]] void give_up(const char* what, double limit) const {
     std::string missing;
     for (const int member : members_) {
-      if (member == p_.rank || heard[std::size_t(member)]) continue;
+      if (member == p_.rank || p_.heard[std::size_t(member)]) continue;
       missing += (missing.empty() ? "rank " : ", rank ") + std::to_string(member);
     }
     std::ostringstream text;
@@ -222,9 +258,15 @@ class Mpi final : public Communicator {
     fail(p_.failure);
   }
 
+  void throw_failure() const {
+    if (!p_.failure.empty()) fail(p_.failure);
+  }
+
+  static constexpr const char* kAllReduce = "an all-reduce";
   Process& p_;
   std::vector<int> members_;
   Comm comm_ = handle<Comm>(kCommNull);
+  Background background_;  // last: its thread ends first
 };
 
 }  // namespace
@@ -238,7 +280,11 @@ std::shared_ptr<Communicator> make_mpi(const std::string& library) {
     p.check(p.call.Initialized(&initialised), "Initialized");
     if (initialised == 0) {
       p.check(p.call.Init_thread(nullptr, nullptr, kThreadMultiple, &provided), "Init_thread");
+    } else {
+      p.check(p.call.Query_thread(&provided), "Query_thread");
     }
+    require(provided == kThreadMultiple, library, " does not let several threads call it ",
+            "(MPI_THREAD_MULTIPLE)");
     // Communicators of our own: another user of MPI in this process is not disturbed.
     const auto dup = [&](Comm& copy) {
       p.check(p.call.Comm_dup(handle<Comm>(kCommWorld), &copy), "Comm_dup");

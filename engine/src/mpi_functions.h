@@ -53,6 +53,7 @@ inline constexpr int kMaxErrorString = 512;
 // MPI_X is called X here.
 #define MB_MPI_FUNCTIONS(F)                                                             \
   F(Init_thread, int*, char***, int, int*)                                              \
+  F(Query_thread, int*)                                                                 \
   F(Initialized, int*)                                                                  \
   F(Finalized, int*)                                                                    \
   F(Finalize, void)                                                                     \

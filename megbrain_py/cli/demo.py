@@ -61,14 +61,10 @@ def prepare(arguments: argparse.Namespace) -> TrainConfig:
 
 def train(config: TrainConfig) -> Outcome:
     """The training, and the figures of its last evaluation as a table."""
-    from megbrain_py.cli.train import figures_text
-    from megbrain_py.training.assemble import assemble
-    from megbrain_py.training.progress import display
+    from megbrain_py.cli.train import run
+    from megbrain_py.training.devices import on_devices
 
-    shown = display()
-    outcome = assemble(config, shown).run()
-    shown.message(figures_text(outcome.figures))
-    return outcome
+    return on_devices(config, run)
 
 
 def show(config: TrainConfig, output: Path) -> None:

@@ -12,7 +12,9 @@ from typing import Any, NoReturn
 from megbrain_py.cli.bench import add_bench
 from megbrain_py.cli.compare import add_compare
 from megbrain_py.cli.detect import add_test_time
+from megbrain_py.cli.launch import add_launch
 from megbrain_py.cli.plan import add_plan
+from megbrain_py.cli.scale import add_scale
 from megbrain_py.errors import MegBrainError
 
 USER_ERROR = 2  # exit code of anything that the person who typed can put right
@@ -37,12 +39,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
 
     _add_training(commands)
+    add_launch(commands)
     _add_detection(commands)
     add_compare(commands)
     _add_looking(commands)
     _add_operators(commands)
     add_bench(commands)
     add_plan(commands)
+    add_scale(commands)
     return parser
 
 
@@ -66,6 +70,9 @@ def _add_training(commands: Any) -> None:
         metavar="N|auto",
         default=(),
         help="pictures of a batch: batch_size=N; auto: as many as fit",
+    )
+    train.add_argument(
+        "--devices", type=int, metavar="N", help="logical devices that share each batch: devices=N"
     )
     train.add_argument("--show-config", action="store_true", help="print all settings and stop")
     train.add_argument(
@@ -172,8 +179,9 @@ def _batch(text: str) -> tuple[str, ...]:
 
 def _train_words(arguments: argparse.Namespace) -> list[str]:
     """Settings, of which some have a flag of their own."""
+    devices = [] if arguments.devices is None else [f"devices={arguments.devices}"]
     memory = [] if arguments.memory is None else [f"memory={arguments.memory}"]
-    return [*arguments.settings, *memory, *arguments.batch]
+    return [*arguments.settings, *devices, *memory, *arguments.batch]
 
 
 def _show(arguments: argparse.Namespace) -> str:
@@ -188,6 +196,7 @@ def _module(name: str) -> Any:
 
 _RUNS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "train": lambda a: _module("train").train(_train_words(a), a.resume, show=_show(a)),
+    "launch": lambda a: _module("launch").launch(a),
     "eval": lambda a: _module("detect").evaluate(a),
     "predict": lambda a: _module("detect").predict(a),
     "compare": lambda a: _module("compare").compare(a),
@@ -200,6 +209,7 @@ _RUNS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "new-op": lambda a: _module("own_op").new_op(a.folder),
     "bench": lambda a: _module("bench").bench(a),
     "plan": lambda a: _module("plan").plan(a),
+    "scale": lambda a: _module("scale").scale(a),
 }
 
 
@@ -221,5 +231,18 @@ def main(words: Sequence[str] | None = None) -> int:
     except (MegBrainError, OSError) as error:
         if arguments.traceback:
             raise
-        print(f"megbrain {arguments.command}: {error}", file=sys.stderr)
-        return USER_ERROR
+        return _refuse(arguments.command, error)
+
+
+def _refuse(command: str, error: Exception) -> int:
+    """Say what is wrong. An error of one process among many ends the others too."""
+    from megbrain_py import distributed
+    from megbrain_py.training.shards import is_shared
+
+    world, shared = distributed.current(), is_shared(error)
+    who = "" if shared or world.size == 1 else f"rank {world.rank}: "
+    if world.rank == 0 or not shared:
+        print(f"megbrain {command}: {who}{error}", file=sys.stderr, flush=True)
+    if not shared:
+        distributed.abort(str(error))
+    return USER_ERROR

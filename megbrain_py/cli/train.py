@@ -11,6 +11,7 @@ from megbrain_py.errors import DataError
 
 if TYPE_CHECKING:
     from megbrain_py.training.config import TrainConfig
+    from megbrain_py.training.trainer import Outcome
 
 _MASKS = "segm_"  # figures of masks begin with this
 
@@ -21,9 +22,26 @@ def train(words: Sequence[str], resume: str | None, *, show: str = "") -> int:
     show: "config" prints the settings instead, "memory" what a step costs within less memory.
     """
     from megbrain_py.training import settings
-    from megbrain_py.training.assemble import assemble
+    from megbrain_py.training.devices import join_launched, on_devices
+    from megbrain_py.training.shards import first, leads
+
+    join_launched()
+    config, resumed = first(lambda: _config(words, resume))
+    if show == "config":
+        if leads():
+            print(settings.to_toml(config), end="")
+        return 0
+    if show == "memory":
+        on_devices(config, show_memory)
+        return 0
+    outcome = on_devices(config, lambda own: run(own, resume=resumed))
+    return 0 if outcome.finished else 130
+
+
+def _config(words: Sequence[str], resume: str | None) -> tuple[TrainConfig, bool]:
+    """What to train, and whether to go on with it."""
+    from megbrain_py.training import settings
     from megbrain_py.training.config import TrainConfig
-    from megbrain_py.training.progress import display
     from megbrain_py.training.trainer import CONFIG_FILE
 
     files = [word for word in words if "=" not in word]
@@ -33,7 +51,7 @@ def train(words: Sequence[str], resume: str | None, *, show: str = "") -> int:
     file = Path(files[0]) if files else None
     if resume and (resume.endswith(".toml") or "=" in resume):
         # `--resume CONFIG.toml` and `--resume key=value`: the word is no run, but a setting
-        return train([*words, resume], "", show=show)
+        return _config([*words, resume], "")
     if resume:  # the run's own configuration; settings may lengthen it
         if file is not None:
             raise DataError(f"--resume {resume} reads {resume}/{CONFIG_FILE}: leave {file} away")
@@ -42,27 +60,26 @@ def train(words: Sequence[str], resume: str | None, *, show: str = "") -> int:
             raise DataError(f"--resume {resume}: no run's folder: it has no {CONFIG_FILE}")
     config = settings.read(TrainConfig, file, overrides)
     if resume == "" and file is None and not config.data.train:
-        return train(words, config.output, show=show)  # only output= says which run
+        return _config(words, config.output)  # only output= says which run
     if resume:
         config = replace(config, output=resume)
     if resume is not None and config.fit_batch:
         config = _with_batch_of(Path(config.output), config)
-    if show == "config":
-        print(settings.to_toml(config), end="")
-        return 0
-    shown = display()
-    if show == "memory":
-        from megbrain_py.training.memory import time_against_memory
+    return config, resume is not None
 
-        unlimited = config if config.fit_batch else replace(config, memory="")
-        shown.message(time_against_memory(assemble(unlimited, shown)))
-        return 0
-    outcome = assemble(config, shown).run(resume=resume is not None)
+
+def run(config: TrainConfig, *, resume: bool = False) -> Outcome:
+    """A training on this rank, shown by one, with its last figures as a table."""
+    from megbrain_py.training.assemble import assemble
+    from megbrain_py.training.progress import display
+
+    shown = display()
+    outcome = assemble(config, shown).run(resume=resume)
     if outcome.figures:
         shown.message(figures_text(outcome.figures))
     if outcome.finished:
         shown.message(f"done: {config.output}")
-    return 0 if outcome.finished else 130
+    return outcome
 
 
 def _with_batch_of(run: Path, config: TrainConfig) -> TrainConfig:
@@ -74,6 +91,18 @@ def _with_batch_of(run: Path, config: TrainConfig) -> TrainConfig:
         return config
     begun = settings.read(type(config), run / CONFIG_FILE)
     return replace(config, batch_size=begun.batch_size, fit_batch=False)
+
+
+def show_memory(config: TrainConfig) -> None:
+    """What a step costs within less memory, as a table and a picture."""
+    from megbrain_py.training.assemble import assemble
+    from megbrain_py.training.memory import time_against_memory
+    from megbrain_py.training.progress import display
+    from megbrain_py.training.shards import first
+
+    shown = display()
+    trainer = assemble(config if config.fit_batch else replace(config, memory=""), shown)
+    shown.message(first(lambda: time_against_memory(trainer)))
 
 
 def figures_text(figures: Mapping[str, Any]) -> str:

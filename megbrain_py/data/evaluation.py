@@ -164,6 +164,16 @@ class Detections:
                 windows=found["mask_windows"][row, :n] if "mask_windows" in found else None,
             )
 
+    def join(self, image_ids: Sequence[int], results: Sequence[Result], has_masks: bool) -> None:
+        """Take over what was found elsewhere. DataError for a picture that is here already."""
+        both = self._seen.intersection(image_ids)
+        if both:
+            raise DataError(f"detections of image {min(both)}: this image was added before")
+        self.image_ids += image_ids
+        self.results += results
+        self.has_masks |= has_masks
+        self._seen.update(image_ids)
+
     def write(self, path: str | Path) -> None:
         """Write the results file; a reader never sees half of it."""
         write_results(path, self.results)

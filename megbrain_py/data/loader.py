@@ -35,6 +35,7 @@ from megbrain_py.data.transforms import (
 )
 from megbrain_py.errors import DataError
 from megbrain_py.instruments.trace import span
+from megbrain_py.ranks import rows_of
 
 ROWS = (16, 64, 256)
 _MASK_STEP = 4096  # pixels: room for masks is a multiple of this many
@@ -107,6 +108,9 @@ class Loader:
 
     Pictures with more than 256 usable objects keep the first 256: see `overfull_images`.
     `cache_bytes` bounds the resized pictures and the masks kept in memory.
+
+    part=(rank, ranks): `batch` makes only this rank's rows (ranks.rows_of), maybe none. Plans, with
+    the padded sizes, stay those of whole batches: all ranks see one order and one size.
     """
 
     def __init__(
@@ -127,12 +131,14 @@ class Loader:
         multiple: int = 32,
         most_groups: int = 4,
         cache_bytes: int = 256 << 20,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         if batch_size < 1:
             raise DataError(f"loader: batch_size is {batch_size}, expected at least 1")
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self.resize, self.augmentation = resize or Resize(), augmentation
         self.shuffle, self.fill = shuffle, fill
+        self.part = part
         self._mean, self._std = mean, std
         self._cache = _Cache(cache_bytes)
         objects = [training_objects(image) for image in dataset.images]
@@ -324,7 +330,8 @@ class Loader:
         """The arrays of a step. DataError names the file of a picture that cannot be used."""
         plan = self.plan(step)
         batch = self.blank(plan.signature)
-        for row, (index, drawn) in enumerate(zip(plan.indices, plan.draws, strict=True)):
+        for row, place in enumerate(rows_of(plan.signature.batch, *self.part)):
+            index, drawn = plan.indices[place], plan.draws[place]
             if index < 0:
                 continue
             image = self.dataset.images[index]
@@ -342,8 +349,8 @@ class Loader:
         return batch
 
     def blank(self, signature: Signature) -> Batch:
-        """A batch of these shapes in which all pictures are blank."""
-        n, rows = signature.batch, signature.rows
+        """The rank's rows of a batch of these shapes, all pictures blank."""
+        n, rows = len(rows_of(signature.batch, *self.part)), signature.rows
         batch: Batch = {
             "images": np.zeros((n, 3, signature.height, signature.width), np.float32),
             "image_sizes": np.ones((n, 2), np.int32),
@@ -368,6 +375,10 @@ class Loader:
         """
         return Batches(self.batch, start, stop, workers, ahead)
 
-    def pass_over(self, *, workers: int = 1) -> Batches:
-        """One epoch from step 0: every picture once when the loader does not shuffle."""
-        return self.batches(0, self.steps_per_epoch, workers=workers)
+    def pass_over(self, *, workers: int = 1, part: tuple[int, int] = (0, 1)) -> Batches:
+        """One epoch from step 0: every picture once when the loader does not shuffle.
+
+        part=(rank, ranks): every n-th batch, which together are those of one rank.
+        """
+        steps = range(self.steps_per_epoch)[part[0] :: part[1]]
+        return Batches(lambda i: self.batch(steps[i]), 0, len(steps), workers, 2)

@@ -8,6 +8,7 @@ from megbrain_py.distributed.exchange import all_reduce as all_reduce
 from megbrain_py.distributed.exchange import barrier as barrier
 from megbrain_py.distributed.exchange import broadcast_object as broadcast_object
 from megbrain_py.distributed.exchange import broadcast_state as broadcast_state
+from megbrain_py.distributed.exchange import gather_objects as gather_objects
 from megbrain_py.distributed.start import abort as abort
 from megbrain_py.distributed.start import init as init
 from megbrain_py.distributed.start import run as run
@@ -16,4 +17,5 @@ from megbrain_py.ranks import World as World
 from megbrain_py.ranks import blocks as blocks
 from megbrain_py.ranks import current as current
 from megbrain_py.ranks import everyone as everyone
+from megbrain_py.ranks import rows_of as rows_of
 from megbrain_py.ranks import sharing_images as sharing_images

@@ -17,20 +17,24 @@ def data_parallel(
     *,
     average: bool = False,
     bucket_bytes: int = BUCKET_BYTES,
+    overlap: bool = True,
 ) -> list[Var]:
     """Gradients of the sum (average: of the mean) of all ranks' losses, from this rank's own.
 
     Give the result to an optimiser: `sgd.updates(data_parallel(mb.gradients(loss, weights)), lr)`.
     Neighbours in backward's order form buckets of at least `bucket_bytes`; the last may be smaller.
-    Each is one collective, which stands where its last gradient is made, and one piece of memory,
-    into which the gradients are written when they are made. group: None for all ranks.
+    Each is one collective, and one piece of memory, into which the gradients are written when they
+    are made. It starts where the last of them is made, and goes on while backward does, until
+    something reads a sum; overlap=False waits at once, which may save the memory of one bucket.
+    group: None for all ranks.
     """
     members = len((ranks.everyone() if group is None else group).members)
     reduced: dict[int, Var] = {}
     for bucket in _buckets(gradients, bucket_bytes):
         last = gradients[bucket[-1]].node
         with taking_place_of(last), origin_of(last):
-            summed = F.all_reduce_together([gradients[i] for i in bucket], group)
+            own = [gradients[i] for i in bucket]
+            summed = F.all_reduce_together(own, group, overlap=overlap)
             if average:
                 summed = [total * (1.0 / members) for total in summed]
         reduced.update(zip(bucket, summed, strict=True))

@@ -21,20 +21,34 @@ from megbrain_py.parameter import Parameter
 
 def all_gather_objects(value: Any) -> list[Any]:
     """What every rank gives, in the order of ranks. Anything that pickle takes."""
-    communicator = ranks.current().communicator
-    if communicator is None:
+    if ranks.current().communicator is None:
         return [value]
-    try:
-        found = communicator.exchange(pickle.dumps(value))
-    except engine.CommunicatorError as error:
-        raise EngineError(f"exchange: {error}") from None
-    return [pickle.loads(bytes) for bytes in found]
+    return [pickle.loads(text) for text in _exchange(value)]
+
+
+def gather_objects(value: Any, root: int = 0) -> list[Any]:
+    """On the rank `root` what every rank gives, in the order of ranks; nothing on the others."""
+    world = ranks.current()
+    if world.communicator is None:
+        return [value]
+    found = _exchange(value)
+    return [pickle.loads(text) for text in found] if world.rank == root else []
 
 
 def broadcast_object(value: Any, root: int = 0) -> Any:
     """What the rank `root` gives; the others' values are not looked at."""
     own = value if ranks.current().rank == root else None
     return all_gather_objects(own)[root]
+
+
+def _exchange(value: Any) -> list[bytes]:
+    """Every rank's value, pickled."""
+    found: list[bytes]
+    try:
+        found = ranks.current().communicator.exchange(pickle.dumps(value))
+    except engine.CommunicatorError as error:
+        raise EngineError(f"exchange: {error}") from None
+    return found
 
 
 def barrier() -> None:

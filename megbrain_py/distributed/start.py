@@ -21,7 +21,7 @@ from megbrain_py.ranks import World
 T = TypeVar("T")
 
 _LIBRARY = "libmpi_abi.so"
-_GET_MPI = "install one: pip install megbrain_py[mpi]"
+GET_MPI = "install one: pip install megbrain_py[mpi]"
 
 
 def run(function: Callable[[], T], ranks: int, *, threads: int | None = None) -> list[T]:
@@ -141,18 +141,20 @@ def _abort_on_exceptions(communicator: engine.Communicator) -> None:
 def _open_mpi() -> engine.Communicator:
     """The first library that can be opened: that of the package mpich, then the loader's."""
     reasons = []
-    for library in [*_files_of("mpich"), _LIBRARY, f"{_LIBRARY}.1", f"{_LIBRARY}.0"]:
+    own = files_of("mpich", _LIBRARY)
+    for library in [*own, _LIBRARY, f"{_LIBRARY}.1", f"{_LIBRARY}.0"]:
         try:
             return engine.make_mpi(library)
         except EngineError as error:
             reasons.append(str(error))
-    raise EngineError(f"init: no MPI library was found; {_GET_MPI}\n  " + "\n  ".join(reasons))
+    raise EngineError(f"init: no MPI library was found; {GET_MPI}\n  " + "\n  ".join(reasons))
 
 
-def _files_of(package: str) -> list[str]:
+def files_of(package: str, beginning: str) -> list[str]:
+    """Files of an installed package whose names begin so."""
     try:
         files = distribution(package).files or []
     except PackageNotFoundError:
         return []
-    found = [Path(str(f.locate())).resolve() for f in files if f.name.startswith(_LIBRARY)]
+    found = [Path(str(f.locate())).resolve() for f in files if f.name.startswith(beginning)]
     return sorted({str(path) for path in found})

@@ -18,6 +18,7 @@ from megbrain_py.plan import Plan
 
 MOST_EVENTS = 1_000_000  # about 300 MB of JSON; later ones are counted only
 _ENGINE = 1  # the track of instructions; other tracks are threads by their numbers
+_IN_FLIGHT = 2  # that of work between its start and the end of its wait
 
 
 class Trace:
@@ -29,7 +30,7 @@ class Trace:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._events: list[dict[str, Any]] = []
-        self._tracks: dict[int, str] = {_ENGINE: "instructions (cpu)"}
+        self._tracks: dict[int, str] = {_ENGINE: "instructions (cpu)", _IN_FLIGHT: "in flight"}
         self._lost = 0
 
     def add(
@@ -63,6 +64,9 @@ class Trace:
                 args["GFLOP/s"] = round(flops / seconds / 1e9, 2)
             args["GB/s"] = round(traffic(plan, step) / seconds / 1e9, 2)
             self.add(plan.title(step), start, end, args, _ENGINE)
+            if step.waits_for is not None:
+                begun = plan.instructions[step.waits_for]
+                self.add(begun.kernel, times[step.waits_for][0], end, args, _IN_FLIGHT)
 
     def write(self) -> None:
         """Make the file; again after more events."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from megbrain_py.errors import CompileError
 from megbrain_py.graph import Graph
@@ -59,34 +59,44 @@ def lower_within(
 
     budgets: bytes of state and scratch memory together, as a number or as text ("3GiB"), or, below
     1, a share of the scratch memory that the plan of `lower` takes. Where that plan fits it is the
-    answer. price: seconds of one more run of an instruction. predict: seconds of that plan; what is
-    made again comes on top.
+    answer, and where it fits all budgets nothing is priced. price: seconds of one more run of an
+    instruction. predict: seconds of that plan; what is made again comes on top.
     """
     program = _read(graph, query)
     once = each_once(program)
     vanilla = _plan_of(program, once, device)
+    live = tuple(memory_profile(vanilla).live.tolist())
     room = [scratch_of(budget, vanilla) for budget in budgets]
     tight = sorted({bytes for bytes in room if bytes < vanilla.scratch_bytes})
-    problem, found = plan_within(program, price, tight, effort, progress, once)
-    live = tuple(memory_profile(vanilla).live.tolist())
-    seconds = predict(vanilla)
+    by_bytes: dict[int, Plan | Refused] = {}
+    seconds = 0.0  # nothing is priced where all fits: measuring takes a while
+    if tight:
+        problem, found = plan_within(program, price, tight, effort, progress, once)
+        seconds = predict(vanilla)
+        for bytes, fitted in zip(tight, found, strict=True):
+            record = _record(problem, vanilla, live, effort, seconds, fitted)
+            by_bytes[bytes] = _answer(program, vanilla, fitted, record)
+    fits = BudgetRecord(
+        0, effort, seconds, seconds, seconds, vanilla.scratch_bytes, live, "nothing", 0.0
+    )
+    return [
+        by_bytes.get(bytes) or replace(vanilla, budget=replace(fits, budget=bytes))
+        for bytes in room
+    ]
 
-    def finish(bytes: int, fitted: Fitted[Arrangement] | None) -> Plan | Refused:
-        if fitted is None:
-            record = _record(problem, vanilla, live, bytes, effort, seconds, None)
-            return replace(vanilla, budget=record)
-        if fitted.arranged is None:
-            if fitted.least is None:
-                return Refused(bytes, None, None, vanilla.state_bytes)
-            least = fitted.least.places
-            plan = make_plan(program, least.runs, least.placed, device)
-            return Refused(bytes, plan.scratch_bytes, plan, vanilla.state_bytes)
-        record = _record(problem, vanilla, live, bytes, effort, seconds, fitted)
+
+def _answer(
+    program: Program, vanilla: Plan, fitted: Fitted[Arrangement], record: BudgetRecord
+) -> Plan | Refused:
+    if fitted.arranged is not None:
         made = fitted.arranged.places
-        return replace(make_plan(program, made.runs, made.placed, device), budget=record)
-
-    by_bytes = dict(zip(tight, found, strict=True))
-    return [finish(bytes, by_bytes.get(bytes)) for bytes in room]
+        plan = make_plan(program, made.runs, made.placed, vanilla.device)
+        return replace(plan, budget=record)
+    if fitted.least is None:
+        return Refused(fitted.budget, None, None, vanilla.state_bytes)
+    least = fitted.least.places
+    plan = make_plan(program, least.runs, least.placed, vanilla.device)
+    return Refused(fitted.budget, plan.scratch_bytes, plan, vanilla.state_bytes)
 
 
 def _read(graph: Graph, query: Query) -> Program:
@@ -104,26 +114,25 @@ def _record(
     problem: MemoryProblem,
     vanilla: Plan,
     live: tuple[int, ...],
-    budget: int,
     effort: Effort,
     seconds: float,
-    fitted: Fitted[Arrangement] | None,
+    fitted: Fitted[Arrangement],
 ) -> BudgetRecord:
     """seconds: of the vanilla plan; what is made again, at the planner's prices, comes on top."""
-    schedule: Any = fitted and fitted.schedule
+    schedule = fitted.schedule
     once = sum(task.cost for task in problem.graph.tasks)
-    bound = schedule.lower_bound if fitted else once
-    limiting = problem.step(schedule.limiting) if fitted and schedule.limiting >= 0 else None
+    cost, bound = schedule.cost, schedule.lower_bound
+    limiting = problem.step(schedule.limiting) if schedule.limiting >= 0 else None
     return BudgetRecord(
-        budget,
+        fitted.budget,
         effort,
-        seconds + max(schedule.cost - once, 0.0) if fitted else seconds,
+        seconds if cost is None else seconds + max(cost - once, 0.0),
         seconds,
         None if bound is None else seconds + max(bound - once, 0.0),
         vanilla.scratch_bytes,
         live,
         "nothing" if limiting is None else f"{limiting.kernel} at {limiting.origin}",
-        schedule.seconds if fitted else 0.0,
+        schedule.seconds,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,7 +32,7 @@ class Price(Protocol):
 @dataclass(frozen=True)
 class MemoryProblem:
     """`graph`: task 0 makes the feeds, task k + 1 is step k of the program; tensor b is storage b,
-    the rest are tokens of no bytes for orders that no value says."""
+    the rest stand for no value (`_Tensors`)."""
 
     program: Program
     storages: Sequence[Storage]
@@ -41,6 +41,94 @@ class MemoryProblem:
     def step(self, task: int) -> Step | None:
         """None: the feeds."""
         return self.program.steps[task - 1] if task else None
+
+
+class _Tensors:
+    """Numbers of tensors: the scratch storages; then tokens of no bytes for orders that no value
+    says, and what pending asynchronous steps hold until their wait.
+
+    Memory that such a step reads must not be given up and made anew elsewhere before its wait. So
+    the step makes a tensor that takes over the bytes of its input and that only the wait reads, and
+    one for its workspace; or its output takes them over, where it may.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.storages = program.scratch()
+        self.sizes = [round_up(s.size) for s in self.storages]
+        self.number = {s: b for b, s in enumerate(self.storages)}
+        self._program = program
+        self._tokens: dict[Step | None, int] = {}
+        self._held: dict[Step, list[int]] = {}
+        self._permits: dict[Step, list[tuple[int, int]]] = {}
+        fetched = {program.storage[v] for v in program.fetched.values()}
+        for step in program.steps:
+            if step.asynchronous:
+                self._hold(step, fetched)
+
+    def of(self, variables: Sequence[Var]) -> tuple[int, ...]:
+        """Those of the scratch arena."""
+        found = (self._program.storage[v] for v in variables)
+        return tuple(dict.fromkeys(self.number[s] for s in found if s.state is None))
+
+    def token(self, step: Step | None) -> int:
+        """Made by the step; None: by the feeds."""
+        if step not in self._tokens:
+            self._tokens[step] = self._new(0)
+        return self._tokens[step]
+
+    def made_by(self, step: Step) -> tuple[int, ...]:
+        token = (self._tokens[step],) if step in self._tokens else ()
+        return (*self.of(step.outputs), *self._held.get(step, ()), *token)
+
+    def read_by(self, step: Step) -> tuple[int, ...]:
+        """What the step reads, and tokens of steps that come first for another reason."""
+        started = step.waits_for
+        if started is not None:
+            read = (*self.of(started.outputs), *self._held[started])
+            return read or (self.token(started),)
+        read = self.of(step.inputs)
+        if not read and not step.after:
+            return (self.token(None),)
+        others = [b for b in step.after if set(read).isdisjoint(self.of(b.outputs))]
+        return (*read, *dict.fromkeys(self.token(before) for before in others))
+
+    def permits(self, step: Step) -> tuple[tuple[int, int], ...]:
+        """Pairs (output, input) of the step's tensors."""
+        if step.asynchronous:
+            return tuple(self._permits[step])
+        inputs = [self._program.storage[v] for v in step.inputs]
+        found: dict[tuple[int, int], None] = {}
+        for o, i in step.permits():
+            out = self._program.storage[step.outputs[o]]
+            if out in self.number and out not in inputs and may_take(step, inputs, o, i, out.size):
+                found[self.number[out], self.number[inputs[i]]] = None
+        return tuple(found)
+
+    def _new(self, size: int) -> int:
+        self.sizes.append(size)
+        return len(self.sizes) - 1
+
+    def _hold(self, step: Step, fetched: set[Storage]) -> None:
+        program = self._program
+        inputs = [program.storage[v] for v in step.inputs]
+        takes: dict[int, int] = {}  # input -> the output that takes its bytes over
+        for o, i in step.permits():
+            out = program.storage[step.outputs[o]]
+            mine = all(s is step or s.waits_for is step for s in program.readers[inputs[i]])
+            if not mine or inputs[i] in fetched or out in inputs or out not in self.number:
+                continue
+            new = self.number[out] not in takes.values()
+            if new and may_take(step, inputs, o, i, out.size):
+                takes.setdefault(self.number[inputs[i]], self.number[out])
+        held = []
+        for tensor in self.of(step.inputs):
+            if tensor not in takes:
+                takes[tensor] = self._new(self.sizes[tensor])
+                held.append(takes[tensor])
+        if step.workspace:
+            held.append(self._new(round_up(step.workspace)))
+        self._held[step] = held
+        self._permits[step] = [(out, tensor) for tensor, out in takes.items()]
 
 
 def memory_problem(program: Program, price: Price, once: Runs | None = None) -> MemoryProblem:
@@ -53,66 +141,50 @@ def memory_problem(program: Program, price: Price, once: Runs | None = None) -> 
     its token is kept. What writes state, talks to others or is not pure runs once, and so does a
     backward step that reads a parameter: soon after its first run the parameter changes.
     """
-    storages, at = program.scratch(), program.storage.__getitem__
-    number = {s: b for b, s in enumerate(storages)}
-    tokens: dict[Step | None, int] = {}
-
-    def token(of: Step | None) -> int:
-        return tokens.setdefault(of, len(storages) + len(tokens))
-
-    def tensors(variables: Sequence[Var]) -> tuple[int, ...]:
-        found = (program.storage[v] for v in variables)
-        return tuple(dict.fromkeys(number[s] for s in found if s.state is None))
-
-    reads = [_inputs(program, step, tensors, token) for step in program.steps]
-    kept = {token(step) for step in program.steps if _must_run(program, step)}
-    fed = tensors(list(program.graph.placeholders.values()))
-    tasks = [Task("feeds", 0.0, (), (*fed, token(None)), once=True)]
+    tensors, at = _Tensors(program), program.storage.__getitem__
+    reads = [tensors.read_by(step) for step in program.steps]
+    kept = {tensors.token(step) for step in program.steps if _must_run(program, step)}
+    fed = tensors.of(list(program.graph.placeholders.values()))
+    tasks = [Task("feeds", 0.0, (), (*fed, tensors.token(None)), once=True)]
+    costs = _costs(program, price, once)
     backward: set[Step] = set()
     updated = {program.storage[p] for p in program.graph.updates}
-    over = {} if once is None else {run.step: run.over for run in once.runs}
     for step, inputs in zip(program.steps, reads, strict=True):
         if (step.node is not None and step.node.backward) or not backward.isdisjoint(step.after):
             backward.add(step)
-        own = (tokens[step],) if step in tokens else ()
+        stale = step in backward and not updated.isdisjoint(map(at, step.inputs))
         tasks.append(
             Task(
                 step.kernel,
-                _cost(step, price, over.get(step, {})),
+                costs[step],
                 inputs,
-                (*tensors(step.outputs), *own),
-                round_up(step.workspace),
-                _permits(program, step, number),
+                tensors.made_by(step),
+                0 if step.asynchronous else round_up(step.workspace),
+                tensors.permits(step),
                 step in backward,
-                _once(program, step)
-                or (step in backward and not updated.isdisjoint(map(at, step.inputs))),
+                stale or _once(program, step),
             )
         )
-    sizes = [round_up(s.size) for s in storages] + [0] * len(tokens)
-    keep = kept.union(tensors(list(program.fetched.values())))
-    graph = MemoryGraph("", tuple(sizes), frozenset(), frozenset(keep), tuple(tasks))
-    return MemoryProblem(program, storages, graph)
+    keep = kept.union(tensors.of(list(program.fetched.values())))
+    graph = MemoryGraph("", tuple(tensors.sizes), frozenset(), frozenset(keep), tuple(tasks))
+    return MemoryProblem(program, tensors.storages, graph)
 
 
-def _cost(step: Step, price: Price, over: Mapping[int, int]) -> float:
-    if step.waits_for is not None:
-        return 0.0
-    return price(step.instruction((), ()), *step.types, over=over)
-
-
-def _inputs(
-    program: Program,
-    step: Step,
-    tensors: Callable[[Sequence[Var]], tuple[int, ...]],
-    token: Callable[[Step | None], int],
-) -> tuple[int, ...]:
-    """Tensors that the step reads, and tokens of steps that come first for another reason."""
-    read = tensors(step.inputs)
-    if not read and not step.after:
-        return (token(None),)
-    said = set(read)
-    others = [before for before in step.after if said.isdisjoint(tensors(before.outputs))]
-    return (*read, *dict.fromkeys(token(before) for before in others))
+def _costs(program: Program, price: Price, once: Runs | None) -> dict[Step, float]:
+    """What each step costs; equal ones are priced once. A wait's cost is in its starter's."""
+    over = {} if once is None else {run.step: run.over for run in once.runs}
+    known: dict[Any, float] = {}
+    found: dict[Step, float] = {}
+    for step in program.steps:
+        taken, given = step.types
+        places = over.get(step, {})
+        key = step.kernel, step.op, tuple(taken), tuple(given), tuple(places.items())
+        if step.waits_for is not None:
+            known[key] = 0.0
+        elif key not in known:
+            known[key] = price(step.instruction((), ()), taken, given, over=places)
+        found[step] = known[key]
+    return found
 
 
 def _writes_state(program: Program, step: Step) -> bool:
@@ -130,20 +202,6 @@ def _once(program: Program, step: Step) -> bool:
     return fact or step.asynchronous or _must_run(program, step)
 
 
-def _permits(
-    program: Program, step: Step, number: dict[Storage, int]
-) -> tuple[tuple[int, int], ...]:
-    if step.asynchronous:  # its inputs are read until the wait
-        return ()
-    inputs = [program.storage[v] for v in step.inputs]
-    found: dict[tuple[int, int], None] = {}
-    for o, i in step.permits():
-        out = program.storage[step.outputs[o]]
-        if out in number and out not in inputs and may_take(step, inputs, o, i, out.size):
-            found[number[out], number[inputs[i]]] = None
-    return tuple(found)
-
-
 def runs_of(problem: MemoryProblem, events: Sequence[Sequence[Any]]) -> Runs:
     """A schedule's events as runs; each run's outputs have memory of their own, but those that
     take an input's."""
@@ -151,6 +209,7 @@ def runs_of(problem: MemoryProblem, events: Sequence[Sequence[Any]]) -> Runs:
     number = {s: b for b, s in enumerate(problem.storages)}
     now: dict[int, Storage] = {}  # where each resident tensor lies
     count: dict[Step, int] = {}
+    started: dict[Step | None, Run] = {}  # asynchronous
     runs: list[Run] = []
     feeds: dict[str, tuple[Var, Storage]] = {}
 
@@ -164,24 +223,33 @@ def runs_of(problem: MemoryProblem, events: Sequence[Sequence[Any]]) -> Runs:
             continue
         step = problem.step(task)
         taken = {o: i for o, i in reversed(graph.tasks[task].permits) if rest and o in rest[0]}
-        inputs = places(step.inputs) if step is not None else ()
+        begun = started.get(step.waits_for) if step is not None else None
+        if step is None:
+            inputs: tuple[Storage, ...] = ()
+        else:
+            inputs = (*begun.inputs, *begun.outputs) if begun else places(step.inputs)
         for tensor in graph.tasks[task].outputs:
-            if tensor in now or tensor >= len(problem.storages):
-                now.setdefault(tensor, _TOKEN)
-            elif tensor in taken:
-                now[tensor] = now.pop(taken[tensor])
-            else:
-                now[tensor] = Storage(problem.storages[tensor].size)
+            if tensor in now:
+                continue
+            old = now.pop(taken[tensor]) if tensor in taken else None
+            now[tensor] = old or (
+                Storage(problem.storages[tensor].size)
+                if tensor < len(problem.storages)
+                else _NOTHING
+            )
         if step is None:
             feeds = {n: (v, places([v])[0]) for n, v in program.graph.placeholders.items()}
             continue
-        runs.append(Run(step, inputs, places(step.outputs), count.get(step, 0)))
-        count[step] = count.get(step, 0) + 1
+        run = Run(step, inputs, places(step.outputs), count.get(step, 0))
+        runs.append(run)
+        count[step] = run.again + 1
+        if step.asynchronous:
+            started[step] = run
     fetches = {name: (v, places([v])[0]) for name, v in program.fetched.items()}
     return Runs(runs, feeds, fetches)
 
 
-_TOKEN = Storage(0)
+_NOTHING = Storage(0)
 
 
 def stale_read(problem: MemoryProblem, order: Sequence[int]) -> tuple[int, int] | None:

@@ -55,7 +55,8 @@ def each_once(program: Program) -> Runs:
 
 
 def _problem(program: Program) -> Problem:
-    number = {s: b for b, s in enumerate(program.scratch())}
+    storages = program.scratch()
+    number = {s: b for b, s in enumerate(storages)} | _written_over(program, storages)
 
     def numbers(variables: Sequence[Var]) -> tuple[int, ...]:
         found = (program.storage[v] for v in variables)
@@ -67,15 +68,41 @@ def _problem(program: Program) -> Problem:
         for s in program.steps
     ]
     keep = frozenset(numbers(list(program.fetched.values())))
-    return Problem(tasks, [s.size for s in number], keep)
+    return Problem(tasks, [s.size for s in storages], keep)
+
+
+def _written_over(program: Program, storages: Sequence[Storage]) -> dict[Storage, int]:
+    """Outputs of asynchronous steps that will lie where an input lies, and that input's number.
+
+    Known before there is an order where the input has no other reader; otherwise a late wait would
+    seem to hold twice the memory that it holds.
+    """
+    number = {s: b for b, s in enumerate(storages)}
+    kept = {program.storage[v] for v in program.fetched.values()}
+    found: dict[Storage, int] = {}
+    for step in program.steps:
+        for o, i in step.permits() if step.asynchronous else []:
+            old, new = program.storage[step.inputs[i]], program.storage[step.outputs[o]]
+            others = [r for r in program.readers[old] if step not in (r, r.waits_for)]
+            takes = old in number and new in number and old.size == new.size
+            if takes and old not in kept and not others and number[old] not in found.values():
+                found[new] = number[old]
+    return found
 
 
 def _order(program: Program) -> list[Step]:
-    """Of few live bytes; waits as late as that allows."""
+    """Of few live bytes; waits as late as these allow, and for other ranks still later: that may
+    hold once more the largest of what travels."""
     problem = _problem(program)
     order = schedule(problem)
     waits = {t for t, step in enumerate(program.steps) if step.waits_for is not None}
-    return [program.steps[t] for t in delay(problem, order, waits, peak(problem, order))]
+    travels = [
+        sum(v.type.nbytes for v in step.inputs)
+        for step in program.steps
+        if step.asynchronous and step.collective
+    ]
+    limit = peak(problem, order) + max(travels, default=0)
+    return [program.steps[t] for t in delay(problem, order, waits, limit)]
 
 
 def in_place(runs: Runs, apart: Container[Storage] = ()) -> Runs:

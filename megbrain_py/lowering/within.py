@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from megbrain_py.lowering.late_waits import with_late_waits
 from megbrain_py.lowering.memory_graph import (
     MemoryProblem,
     Price,
@@ -46,6 +47,7 @@ def plan_within(
     once: a good order without recomputation.
     """
     problem = memory_problem(program, price, once)
+    asynchronous = any(step.asynchronous for step in program.steps)
 
     def arrange(runs: Sequence[int], budget: int) -> Arranged[Arrangement] | None:
         repaired = without_stale_reads(problem, runs)
@@ -59,6 +61,11 @@ def plan_within(
             return memory.allocate(buffers, wanted=budget)
 
         chosen, placed = _in_place_within(made, budget, allocate)
+        overlaps = asynchronous and placed.height <= budget
+        for limit in (budget, placed.lower_bound) if overlaps else ():
+            later, moved = _in_place_within(with_late_waits(made, limit), budget, allocate)
+            if moved.height <= budget:
+                return Arranged(moved.height, Arrangement(later, moved))
         return Arranged(placed.height, Arrangement(chosen, placed))
 
     number = {step: t for t, step in enumerate(program.steps, 1)}
@@ -76,7 +83,6 @@ def _in_place_within(runs: Runs, budget: int, allocate: Allocate) -> tuple[Runs,
         if placed.height <= budget:
             return chosen, placed
         high = [placed.lives[s] for s, at in placed.offsets.items() if at + s.size > budget]
-
         for t, (before, after) in enumerate(zip(runs.runs, chosen.runs, strict=True)):
             if any(begin <= t <= end for begin, end in high):
                 moved = zip(before.outputs, after.outputs, strict=True)

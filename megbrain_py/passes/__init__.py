@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from megbrain_py import debug
 from megbrain_py.errors import CompileError
-from megbrain_py.graph import Graph, verify
+from megbrain_py.graph import Graph, Node, verify
 from megbrain_py.passes.chain import chain
 from megbrain_py.passes.cse import cse
 from megbrain_py.passes.fold import fold
@@ -47,11 +47,12 @@ def run(graph: Graph, pipeline: Sequence[Pass] = PIPELINE) -> Graph:
     """Apply the passes in order, but those switched off by MB_PASSES; verify after each."""
     folder = debug.dump_folder()
     off = _switched_off()
-    verify(graph)
+    known: set[Node] = set()
+    verify(graph, known=known)
     for number, one in enumerate(pipeline):
         if one.__name__ in off:
             continue
-        graph = verify(one(graph), after=one.__name__)
+        graph = verify(one(graph), after=one.__name__, known=known)
         if folder is not None:
             (folder / f"{number}_{one.__name__}.txt").write_text(to_text(graph) + "\n")
     return graph

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from megbrain_py.dtypes import Layout
+from megbrain_py.dtypes import Layout, TensorType
 from megbrain_py.graph import Graph, Node, Placeholder, Var, make_node, rewrite
 from megbrain_py.ops.relayout import Relayout
 
@@ -16,13 +16,25 @@ def layout(graph: Graph) -> Graph:
     A placeholder that would only be relaid out takes the new layout itself: feeds are copied
     anyway, and the copy changes the layout on its way.
     """
-    placed = _assign(graph, frozenset())
-    relaid = {
-        node.inputs[0].node.op.label
-        for node in placed.nodes
-        if isinstance(node.op, Relayout) and isinstance(node.inputs[0].node.op, Placeholder)
-    }
-    return _assign(graph, frozenset(relaid)) if relaid else placed
+    return _assign(graph, _read_in_channels_last(graph))
+
+
+def _read_in_channels_last(graph: Graph) -> frozenset[str]:
+    """The placeholders that some operator wants in channels_last."""
+    found: set[str] = set()
+    types: dict[Var, TensorType] = {}  # with the layouts that _assign will give
+    for node in graph.nodes:
+        op = node.op
+        if op.source:
+            types.update((v, v.type) for v in node.outputs)
+            continue
+        taken = [types[v] for v in node.inputs]
+        wanted, given = op.layouts(taken)
+        for v, now, to in zip(node.inputs, taken, wanted, strict=True):
+            if isinstance(v.node.op, Placeholder) and now.layout != to == "channels_last":
+                found.add(v.node.op.label)
+        types.update((v, v.type.with_layout(to)) for v, to in zip(node.outputs, given, strict=True))
+    return frozenset(found)
 
 
 def _assign(graph: Graph, channels_last: frozenset[str]) -> Graph:

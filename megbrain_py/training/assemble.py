@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from megbrain_py import optim
+from megbrain_py import nn, optim, ranks
 from megbrain_py.data import Augmentation, CocoDataset, Loader, Resize, read_coco
 from megbrain_py.data.samplers import SAMPLINGS
 from megbrain_py.errors import DataError
@@ -33,6 +33,7 @@ from megbrain_py.training.pictures import draw_measured
 from megbrain_py.training.policy import describe, learning_rates, total_steps
 from megbrain_py.training.progress import Display
 from megbrain_py.training.runs import image_folder
+from megbrain_py.training.shards import first, gathered, norm_group, together
 from megbrain_py.training.start import freeze, load_weights
 from megbrain_py.training.step import Batch, ValidationLoss
 from megbrain_py.training.trainer import Trainer, step_of
@@ -55,8 +56,8 @@ def open_data(annotations: str, images: str, key: str, classes: Sequence[str] = 
 
 
 def train_loader(config: TrainConfig, dataset: CocoDataset, *, masks: bool = False) -> Loader:
-    """Shuffled, augmented batches: a function of the seed and the step."""
-    data = config.data
+    """Shuffled, augmented batches: a function of the seed and the step; of each the rank's rows."""
+    data, world = config.data, ranks.current()
     low, high = (max(16, round(data.short_side * factor)) for factor in data.scale_jitter)
     augmentation = Augmentation(
         flip=data.flip,
@@ -78,8 +79,15 @@ def train_loader(config: TrainConfig, dataset: CocoDataset, *, masks: bool = Fal
         masks=masks,
         multiple=data.size_multiple,
         most_groups=data.groups,
-        cache_bytes=data.cache_mb << 20,
+        cache_bytes=_cache_mb(config) << 20,
+        part=(world.rank, world.size),
     )
+
+
+def _cache_mb(config: TrainConfig) -> int:
+    """A rank's: those that are threads share the process's memory."""
+    world = ranks.current()
+    return config.data.cache_mb // (world.size if world.backend == "local" else 1)
 
 
 def _input(config: TrainConfig) -> InputConfig:
@@ -90,7 +98,7 @@ def _input(config: TrainConfig) -> InputConfig:
 def val_loader(config: TrainConfig, dataset: CocoDataset, model: Any) -> Loader:
     """Batches to measure with."""
     return _input(config).loader(
-        dataset, config.batch_size, config.data.cache_mb, masks=has_masks(model)
+        dataset, config.measured_batch, _cache_mb(config), masks=has_masks(model)
     )
 
 
@@ -103,7 +111,20 @@ def make_optimizer(config: OptimizerConfig, model: Any) -> optim.SGD | optim.Ada
 
 
 def assemble(config: TrainConfig, show: Display) -> Trainer:
-    """Everything a training needs, told to the person who starts it."""
+    """Everything a training needs, told to the person who starts it.
+
+    Where there are many ranks each calls this (training/devices.py); what one refuses, all do.
+    """
+    size = ranks.current().size
+    if config.devices != size:
+        raise DataError(
+            f"config: devices={config.devices}, but there {'is' if size == 1 else 'are'} {size} "
+            f"rank{'' if size == 1 else 's'} (`megbrain train` or training.devices starts them)"
+        )
+    return together(lambda: _assemble(config, show))
+
+
+def _assemble(config: TrainConfig, show: Display) -> Trainer:
     data = config.data
     train = open_data(data.train, data.train_images, "data.train", data.classes)
     val = open_data(data.val, data.val_images, "data.val", data.classes) if data.val else None
@@ -114,6 +135,7 @@ def assemble(config: TrainConfig, show: Display) -> Trainer:
         )
     options = _model_options(config, train)
     model = make_model(config.model.preset, options, len(train.class_names), config.seed)
+    nn.sync_batch_norms(model, norm_group(config))
     if config.best_by.startswith("segm_") and not has_masks(model):
         raise DataError(f"config: best_by={config.best_by} expects a model.mask, found none")
     if config.model.weights:
@@ -142,6 +164,8 @@ def assemble(config: TrainConfig, show: Display) -> Trainer:
             f"steps will be compiled again and again; signatures={needed} keeps all"
         )
     show.message(f"{parts.steps} steps of {config.step_images} pictures{_several(config)}")
+    if config.devices > 1:
+        show.message(_shared(config))
     show.message(describe(config, parts.steps))
     trainer = Trainer(config, parts, show)
     if config.memory_limit is not None:
@@ -162,11 +186,24 @@ def _with_batch(
 
     def programs(count: int) -> list[Program]:
         batches = sorted(_blank(loader, count), key=lambda b: (-b["images"].size, -b["boxes"].size))
-        seen = [] if measured is None else _blank(measured, count)
+        pictures = replace(config, batch_size=count).measured_batch
+        seen = [] if measured is None else _blank(measured, pictures)
         return [*step_programs(step, batches), *measuring_programs(validation, detect, seen)]
 
     most = max(1, min(loader.images_per_epoch, _LARGEST_STEP) // config.accumulate)
     return fit_batch(config, step.state_bytes(), programs, most, show)
+
+
+def _shared(config: TrainConfig) -> str:
+    """How devices share a batch."""
+    size = config.devices
+    counts = {len(ranks.rows_of(config.batch_size, rank, size)) for rank in range(size)}
+    each = " or ".join(map(str, sorted(counts)))
+    kind = {"local": "logical devices", "mpi": "processes"}[ranks.current().backend]
+    norms = {"all": "all of the batch", "local": "each device's own"}.get(
+        config.bn_size, f"{config.bn_size} together"
+    )
+    return f"{size} {kind}, each with {each} pictures of a batch; batch norm over {norms}"
 
 
 def _several(config: TrainConfig) -> str:
@@ -215,16 +252,21 @@ def _parts(
     measuring: dict[str, Any] = {}
     if val is not None:
         measured = val_loader(config, val, model)
+        part = ranks.current().rank, ranks.current().size
         detecting = Detecting(model, config.signatures)
 
         def validation() -> Iterable[Batch]:
-            return full_batches(measured, config.val_loss_images)
+            return full_batches(measured, config.val_loss_images, part)
 
         def evaluate() -> dict[str, Any]:
-            found = detect_all(detecting, measured, workers=data.workers)
-            values = figures(found)
-            draw_measured(found, values, Path(config.output))
-            return values
+            found = gathered(detect_all(detecting, measured, workers=data.workers, part=part))
+
+            def scored() -> dict[str, Any]:
+                values = figures(found)
+                draw_measured(found, values, Path(config.output))
+                return values
+
+            return first(scored)
 
         measuring |= {
             "evaluate": evaluate,

@@ -11,6 +11,7 @@ from megbrain_py.data.evaluation import NUMBERS
 from megbrain_py.errors import DataError
 from megbrain_py.planning.sizes import parse_size
 
+MEASURED_TOGETHER = 8  # pictures; whatever the number of devices, so that figures are the same
 BEST_BY = (*NUMBERS, "segm_AP", "segm_AP50", "val_loss")
 
 
@@ -127,13 +128,20 @@ class TrainConfig:
         0.0, "passes over the training pictures, when steps is 0; 0: 18 if long, else 11", low=0
     )
     steps: int = setting(0, "steps in all; 0: as epochs says", low=0)
-    batch_size: int = setting(2, "pictures that are computed together", low=1)
+    batch_size: int = setting(2, "pictures that are computed together, by all devices", low=1)
     fit_batch: bool = setting(
         False, "take the largest batch_size whose step fits `memory`, or the memory that is free"
     )
     memory: str = setting(
-        "", "most memory of weights, optimiser and scratch arena, such as 3GiB, or a share of the "
-        "arena, such as 0.5; values are made again to keep it; empty: no limit"
+        "", "most memory of a device's weights, optimiser and scratch arena, such as 3GiB, or a "
+        "share of the arena, such as 0.5; values are made again to keep it; empty: no limit"
+    )  # fmt: skip
+    devices: int = setting(
+        1, "logical devices that share each batch; processes of MPI count themselves", low=1
+    )
+    bn_size: str = setting(
+        "all", "pictures whose batch norms share moments: all of a batch, local (those of a device)"
+        " or a number"
     )  # fmt: skip
     accumulate: int = setting(1, "batches whose gradients make one step", low=1)
     ema: float = setting(
@@ -148,6 +156,10 @@ class TrainConfig:
     checkpoint_every: int = setting(200, "steps between checkpoints", low=1)
     keep: int = setting(3, "checkpoints that are kept", low=1)
     eval_every: int = setting(0, "steps between measurings; 0: once at the end", low=0)
+    eval_batch: int = setting(
+        0, f"pictures that a device measures together; 0: batch_size, at most {MEASURED_TOGETHER}",
+        low=0,
+    )  # fmt: skip
     best_by: str = setting("AP", "figure by which best.safetensors is chosen", choices=BEST_BY)
     patience: int = setting(
         0, "measurings without a better best_by after which the training ends; 0: never", low=0
@@ -182,8 +194,19 @@ class TrainConfig:
         limit = self.memory_limit
         if self.fit_batch and isinstance(limit, float):
             raise DataError(f"config: fit_batch expects memory in bytes, found {self.memory}")
+        if self.fit_batch and self.devices > 1:
+            raise DataError(
+                f"config: fit_batch expects one device, found {self.devices}; give batch_size"
+            )
         if self.data.short_sides and self.data.scale_jitter != (1.0, 1.0):
             raise DataError("config: give data.short_sides or data.scale_jitter, not both")
+        if self.bn_size not in ("all", "local") and not (
+            self.bn_size.isdecimal() and int(self.bn_size)
+        ):
+            raise DataError(
+                "config: bn_size expects all, local or a number of pictures, found "
+                f"{self.bn_size!r}"
+            )
         if self.patience and not self.eval_every:
             raise DataError("config: patience expects eval_every of at least 1, found 0")
         if self.model.leave_out and not self.model.weights:
@@ -192,6 +215,11 @@ class TrainConfig:
             raise DataError(
                 "config: best_by=val_loss expects val_loss_images of at least 1, found 0"
             )
+
+    @property
+    def measured_batch(self) -> int:
+        """Pictures that a device measures together."""
+        return self.eval_batch or min(self.batch_size, MEASURED_TOGETHER)
 
     @property
     def memory_limit(self) -> int | float | None:

@@ -129,10 +129,14 @@ def detect_all(
     *,
     workers: int = 1,
     progress: Callable[[int], None] | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> Detections:
-    """Detections of every picture of a loader; `progress` is told of each batch's pictures."""
+    """Detections of every picture of a loader; `progress` is told of each batch's pictures.
+
+    part=(rank, ranks): those of every n-th batch.
+    """
     found = Detections(loader.dataset)
-    with loader.pass_over(workers=workers) as batches:
+    with loader.pass_over(workers=workers, part=part) as batches:
         for batch in batches:
             found.add_batch(batch, detecting(batch))
             if progress is not None:
@@ -169,9 +173,14 @@ def closing(batches: Batches) -> Iterator[dict[str, Array]]:
         yield from batches
 
 
-def full_batches(loader: Loader, images: int) -> Iterator[Mapping[str, Array]]:
-    """Batches without blank pictures, until `images` were given; all when none is without."""
+def full_batches(
+    loader: Loader, images: int, part: tuple[int, int] = (0, 1)
+) -> Iterator[Mapping[str, Array]]:
+    """Batches without blank pictures, until `images` were given; all when none is without.
+
+    part=(rank, ranks): every n-th of them.
+    """
     every = range(loader.steps_per_epoch)
     steps = [step for step in every if -1 not in loader.plan(step).indices] or list(every)
     chosen = steps[: max(1, -(-images // loader.batch_size))]
-    return (loader.batch(step) for step in chosen)
+    return (loader.batch(step) for step in chosen[part[0] :: part[1]])

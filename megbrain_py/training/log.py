@@ -18,16 +18,20 @@ class RunLog:
 
     Kinds: "train" (losses, lr, rate in pictures/s, seconds), "val" (validation losses) and "eval"
     (COCO figures). A line is handed to the system at once: a killed process loses none. Each is
-    then told to `listeners`.
+    then told to `listeners`. Where ranks train together only the first one's log `keeps` lines; the
+    others' stay empty.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keeps: bool = True) -> None:
         self.path = path
+        self.keeps = keeps
         self.listeners: list[Callable[[Line], None]] = []
         self._stream: IO[str] | None = None
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Append a line."""
+        if not self.keeps:
+            return
         if self._stream is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = self.path.open("a", encoding="utf-8")
@@ -53,7 +57,7 @@ class RunLog:
 
     def lines(self, kind: str | None = None) -> list[Line]:
         """What was written so far."""
-        if not self.path.exists():
+        if not self.keeps or not self.path.exists():
             return []
         return [line for line in read_log(self.path) if kind in (None, line["kind"])]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from megbrain_py import distributed
 from megbrain_py.instruments.trace import span
 from megbrain_py.training import best
 from megbrain_py.training.config import TrainConfig
@@ -14,6 +15,7 @@ from megbrain_py.training.log import Line, RunLog
 from megbrain_py.training.parts import Parts
 from megbrain_py.training.precise_bn import PreciseNorms
 from megbrain_py.training.progress import Display
+from megbrain_py.training.shards import first
 from megbrain_py.training.step import ValidationLoss
 
 SaveBest = Callable[[Mapping[str, Any]], None]
@@ -44,14 +46,14 @@ class Measuring:
         """Has the training got no better for `patience` measurings?"""
         if not self.config.patience:
             return False
-        since = best.measurings_since_best(self.log.lines(), self.config.best_by)
+        since = first(lambda: best.measurings_since_best(self.log.lines(), self.config.best_by))
         return since >= self.config.patience
 
     @span("measure")
     def __call__(self, step: int, save_best: SaveBest) -> None:
         """Measure what the log does not have for this step; the best weights are kept first, so
         that a kill in between only means measuring again."""
-        before = self.log.lines()
+        before = first(self.log.lines)
         done = {line["kind"]: line for line in before if line["step"] == step}
         if "eval" in done:
             self.figures = {k: v for k, v in done["eval"].items() if k not in ("kind", "step")}
@@ -63,7 +65,7 @@ class Measuring:
             found = [self._measured(kind, step) for kind in missing]
             lines = [*before, *found]
             if best.is_best(lines, self.config.best_by, step):
-                save_best(self._of_best(lines, step))
+                first(lambda: save_best(self._of_best(lines, step)))
         for line in found:
             values = {k: v for k, v in line.items() if k not in ("kind", "step")}
             self.log.write(line["kind"], step, {**values, **self.parts.epoch(step)})
@@ -90,12 +92,12 @@ class Measuring:
 
     @contextmanager
     def _weights_in_use(self, step: int) -> Iterator[None]:
-        if self.average is not None:
-            with self.average.in_use(), self._norms_in_use(step):
-                yield
-        else:
-            with self._norms_in_use(step):
-                yield
+        averages = self.average.in_use() if self.average is not None else nullcontext()
+        with averages, self._norms_in_use(step):
+            # Ranks that share no batch norms have running statistics of their own: rank 0's count.
+            state = self.parts.model.named_state().values()
+            distributed.broadcast_state(p for p in state if not p.trainable)
+            yield
 
     @contextmanager
     def _norms_in_use(self, step: int) -> Iterator[None]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from megbrain_py import nn
+from megbrain_py import distributed, nn
 from megbrain_py.compiler import SpecializedFunction
 from megbrain_py.dtypes import Array
 from megbrain_py.graph import Var
@@ -22,7 +22,8 @@ class PreciseNorms:
 
     Weights do not change meanwhile, so the moments of the batches join: the mean is the mean of
     the batches' means, the variance the mean of their variances plus the variance of their means,
-    each batch weighted by its pictures. Without trained batch norms there is nothing to do.
+    each batch weighted by its pictures, on every rank its own. Without trained batch norms there
+    is nothing to do.
     """
 
     def __init__(self, model: Detector, signatures: int = 8) -> None:
@@ -49,12 +50,13 @@ class PreciseNorms:
 
     def measure(self, batches: Iterable[Batch], seed: int) -> dict[str, tuple[Any, Any]]:
         """Mean and variance (unbiased within batches, float64) by the name of the norm."""
-        weights: list[int] = []
-        moments: list[Mapping[str, Array]] = []
+        own: list[tuple[int, Mapping[str, Array]]] = []
         for batch in batches:
             fed: dict[str, Any] = feeds_of(batch, seed, 0)
-            moments.append(self.function(**fed))
-            weights.append(len(batch["image_ids"]))
+            own.append((len(batch["image_ids"]), self.function(**fed)))
+        every = [pair for part in distributed.all_gather_objects(own) for pair in part]
+        weights = [count for count, _ in every]
+        moments = [values for _, values in every]
         found: dict[str, tuple[Any, Any]] = {}
         for name in self._norms:
             if not moments or f"{name}.mean" not in moments[0]:

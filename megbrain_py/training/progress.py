@@ -5,8 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
-from typing import IO, Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, Any, Protocol, TypeVar
+
+from megbrain_py import ranks
+
+T = TypeVar("T")
 
 _WINDOW = 50  # steps over which the rate is taken
 _BAR_AND_CLOCK = 55  # columns that the losses leave free on a terminal
@@ -20,7 +24,8 @@ class Display(Protocol):
         """The training runs from `step` to `steps`."""
 
     def update(self, step: int, losses: Mapping[str, float], status: Mapping[str, Any]) -> None:
-        """`step` steps are done. status: rate (pictures/s), seconds_left, lr, signatures."""
+        """`step` steps are done. status: rate (pictures/s), rank_rates (each rank's, where there
+        are several), seconds_left, lr, signatures."""
 
     def message(self, text: str) -> None:
         """A line that stays."""
@@ -53,6 +58,26 @@ class Rate:
         return steps * sum(s for _, s in self._steps) / len(self._steps)
 
 
+class Waits(Iterator[T]):
+    """The items of an iterator, and how long each let us wait."""
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items = iter(items)
+        self._seconds = 0.0
+
+    def __next__(self) -> T:
+        started = time.perf_counter()
+        try:
+            return next(self._items)
+        finally:
+            self._seconds += time.perf_counter() - started
+
+    def take(self) -> float:
+        """Seconds of waiting since this was asked last."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
+
+
 def clock(seconds: float | None) -> str:
     """3:05 or 1:02:03; "?" when it is not known."""
     if seconds is None:
@@ -70,8 +95,11 @@ def losses_text(losses: Mapping[str, float]) -> str:
 
 
 def _rate_text(status: Mapping[str, Any]) -> str:
-    rate = status.get("rate")
-    return f"{rate:.1f} img/s" if rate is not None else "compiling"
+    rate, each = status.get("rate"), status.get("rank_rates")
+    if rate is None:
+        return "compiling"
+    ranks_text = f" on {len(each)} ranks, {min(each):.1f}-{max(each):.1f} each" if each else ""
+    return f"{rate:.1f} img/s{ranks_text}"
 
 
 class PlainDisplay:
@@ -105,6 +133,22 @@ class PlainDisplay:
 
     def close(self) -> None:
         """Nothing to tidy."""
+
+
+class SilentDisplay:
+    """Shows nothing: of many ranks one speaks."""
+
+    def start(self, step: int, steps: int) -> None:
+        """Nothing."""
+
+    def update(self, step: int, losses: Mapping[str, float], status: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def message(self, text: str) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 class BarDisplay:
@@ -193,5 +237,7 @@ class Passes:
 
 
 def display() -> Display:
-    """A bar when the output is a terminal, otherwise plain lines."""
+    """A bar when the output is a terminal, otherwise plain lines; on rank 0 only."""
+    if ranks.current().rank != 0:
+        return SilentDisplay()
     return BarDisplay() if sys.stdout.isatty() else PlainDisplay()

@@ -6,12 +6,13 @@ import functools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from typing import Any, Protocol
 
 import numpy as np
 
+from megbrain_py import distributed, nn, random
 from megbrain_py import functional as F
-from megbrain_py import nn, random
 from megbrain_py.autodiff import gradients
 from megbrain_py.compiler import SpecializedFunction
 from megbrain_py.dtypes import Array, TensorType, tensor_type
@@ -30,7 +31,11 @@ class Detector(Protocol):
     """What is trained: a Module whose `losses` builds scalars from a batch and its keys."""
 
     def losses(self, **inputs: Var) -> Mapping[str, Var]:
-        """Scalar losses by name; their sum is what training makes small."""
+        """Scalar losses by name; their sum is what training makes small.
+
+        Where ranks share a batch these are the rank's shares: its own terms, divided by the count
+        of all ranks' terms (nn.over_ranks).
+        """
 
     def parameters(self) -> list[Parameter]:
         """The trainable Parameters."""
@@ -86,9 +91,17 @@ def _total(losses: Mapping[str, Var]) -> Var:
     return functools.reduce(F.add, losses.values())
 
 
+def _shown(losses: Mapping[str, Var]) -> dict[str, Var]:
+    """The losses of all ranks, their sum as "loss" first."""
+    every = dict(zip(losses, F.all_reduce_together(list(losses.values())), strict=True))
+    return {"loss": _total(every), **every}
+
+
 class TrainStep:
     """One optimiser step on one batch, or on several whose gradients are averaged.
 
+    Where ranks share the batches, each has its own rows of them, gradients are summed over ranks
+    before anything else is done to them, and so all make the same step.
     One batch: losses, gradients, clipping and the update are one function, compiled once for each
     size of batch. Several: such a function only adds the gradients up, and a last one, compiled
     once, clips their mean and updates. Sums are zero between steps, so no checkpoint holds them.
@@ -120,46 +133,41 @@ class TrainStep:
 
     # --- graphs ---
 
-    def _losses(self, inputs: Mapping[str, Var]) -> tuple[dict[str, Var], Updates]:
-        """The losses, their sum as "loss" first, and the new running statistics."""
+    def _losses(self, inputs: Mapping[str, Var]) -> tuple[dict[str, Var], list[Var], Updates]:
+        """The losses to show, this rank's gradients, and the new running statistics."""
         with nn.train_mode(inputs.get("key")) as statistics:
             losses = dict(self.model.losses(**inputs))
-        return {"loss": _total(losses), **losses}, statistics
+        return _shown(losses), gradients(_total(losses), self._weights), statistics
 
     def _whole(
         self, lr: Var, share: Var | None = None, **inputs: Var
     ) -> tuple[dict[str, Var], Updates]:
-        losses, statistics = self._losses(inputs)
-        goal, norm = self._clipped(losses["loss"])
+        losses, own, statistics = self._losses(inputs)
+        goal, norm = self._clipped(distributed.data_parallel(own))
         updates = {**statistics, **self.optimizer.updates(goal, lr)}
         return {**losses, **norm}, self._averaged(updates, share)
 
     def _add_up(self, **inputs: Var) -> tuple[dict[str, Var], Updates]:
-        losses, statistics = self._losses(inputs)
-        found = gradients(losses["loss"], self._weights)
-        sums = {total: total + g for total, g in zip(self._sums, found, strict=True)}
+        losses, own, statistics = self._losses(inputs)
+        sums = {total: total + g for total, g in zip(self._sums, own, strict=True)}
         return losses, {**statistics, **sums}
 
     def _update_from_sums(
         self, lr: Var, share: Var | None = None
     ) -> tuple[dict[str, Var], Updates]:
         means = [total * (1.0 / self.options.accumulate) for total in self._sums]
-        goal, norm = self._clipped(means)
+        goal, norm = self._clipped(distributed.data_parallel(means))
         return norm, self._averaged(self.optimizer.updates(goal, lr), share)
 
-    def _clipped(self, goal: Var | list[Var]) -> tuple[Any, dict[str, Var]]:
-        """A loss, or gradients, as the optimiser takes them; and the norm where it is limited."""
+    def _clipped(self, found: list[Var]) -> tuple[dict[Parameter, Var], dict[str, Var]]:
+        """Gradients as the optimiser takes them; and their norm where it is limited."""
         limit, each = self.options.clip_norm, self.options.clip_value
-        if isinstance(goal, Var):
-            if not limit and not each:
-                return goal, {}
-            goal = gradients(goal, self._weights)
         if each:
-            goal = clip_by_value(goal, each)
+            found = clip_by_value(found, each)
         norm = {}
         if limit:
-            goal, norm[NORM] = clip_by_global_norm(goal, limit)
-        return dict(zip(self._weights, goal, strict=True)), norm
+            found, norm[NORM] = clip_by_global_norm(found, limit)
+        return dict(zip(self._weights, found, strict=True)), norm
 
     def _averaged(self, updates: Updates, share: Var | None) -> Updates:
         if self.average is None or share is None:
@@ -241,13 +249,20 @@ class ValidationLoss:
         return {"loss": _total(losses), **losses}
 
     def __call__(self, batches: Iterable[Batch], seed: int) -> dict[str, float]:
-        """The mean over the pictures. Sampling draws the same each time: figures compare."""
-        totals: dict[str, float] = {}
-        images = 0
+        """The mean over the pictures. Sampling draws the same each time: figures compare.
+
+        batches: those of this rank, every n-th where there are n; the mean is over all of them.
+        """
+        own: list[tuple[int, Mapping[str, Array]]] = []
         for batch in batches:
             count = max(1, int((batch["image_ids"] >= 0).sum()))  # blank pictures have id -1
             feeds: dict[str, Any] = feeds_of(batch, seed, 0)
-            for name, value in self.function(**feeds).items():
+            own.append((count, self.function(**feeds)))
+        by_rank = distributed.all_gather_objects(own)
+        totals: dict[str, float] = {}
+        images = 0
+        for count, losses in filter(None, chain(*zip_longest(*by_rank))):  # as one rank has them
+            for name, value in losses.items():
                 totals[name] = totals.get(name, 0.0) + float(value) * count
             images += count
         return {name: total / images for name, total in totals.items()}

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import math
 import signal
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 
+from megbrain_py import distributed
 from megbrain_py.errors import DataError, EngineError
 from megbrain_py.instruments.trace import span
 from megbrain_py.nn.serialize import write_atomically
@@ -27,14 +25,15 @@ from megbrain_py.training.events import Events
 from megbrain_py.training.log import RunLog
 from megbrain_py.training.measure import Measuring
 from megbrain_py.training.parts import Parts
-from megbrain_py.training.progress import Display, Rate, display
+from megbrain_py.training.progress import Display, Rate, Waits, display
+from megbrain_py.training.shards import StepNews, first, leads
+from megbrain_py.training.signals import Asked, listening
 from megbrain_py.training.step import NORM, Batch, Detector, Optimizer, StepOptions, TrainStep
 
 CONFIG_FILE = "config.toml"
 LOG_FILE = "log.jsonl"
 BEST_FILE = "best.safetensors"
 CHECKPOINTS = "checkpoints"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,8 @@ class Trainer:
     The folder holds config.toml, log.jsonl, curves.png, checkpoints/ and best.safetensors. A
     training that was killed at any moment and resumed ends bit-equal to one that was not:
     everything drawn depends on (seed, step, picture) only, and a checkpoint is whole or absent.
+    Where ranks train together each has a Trainer with its own part of every batch; they go the same
+    way, and rank 0 alone writes and shows (shards.py).
     """
 
     def __init__(self, config: TrainConfig, parts: Parts, show: Display | None = None) -> None:
@@ -71,7 +72,7 @@ class Trainer:
         self.parts = parts
         self.folder = Path(config.output)
         self.show = show or display()
-        self.log = RunLog(self.folder / LOG_FILE)
+        self.log = RunLog(self.folder / LOG_FILE, keeps=leads())
         self.step_function = step_of(config, parts.model, parts.optimizer)
         self.average = self.step_function.average
         self.measuring = Measuring(config, parts, self.log, self.show, self.average)
@@ -79,7 +80,8 @@ class Trainer:
         self._rate = Rate()
         self._events: Events | None = None
         self._since = 0.0  # when the step before ended
-        self._stop: int | None = None
+        self._asked = Asked()
+        self._stop = 0  # the signal for which all ranks stop
         self._saved = -1
 
     # --- the loop ---
@@ -92,7 +94,7 @@ class Trainer:
         loss is not finite: it names step, loss and pictures; the last good checkpoint stays.
         """
         self._open(resume)
-        with self._signals():
+        with listening() as self._asked:
             try:
                 self.show.start(self.step, self.parts.steps)
                 self._measure_if_due()
@@ -101,8 +103,7 @@ class Trainer:
                 if not early:
                     early = self._train()
                 finished = early or self.step >= self.parts.steps
-                if self._saved != self.step:
-                    self.save()
+                self.save()
             finally:
                 self.show.close()
                 self.log.close()
@@ -114,7 +115,7 @@ class Trainer:
                 f"the training ends after step {self.step}"
             )
         if not finished:
-            name = signal.Signals(self._stop or signal.SIGINT).name
+            name = signal.Signals(self._stop).name
             self.show.message(f"{name}: saved after step {self.step}; resume with --resume")
         self.draw_curves()
         return Outcome(self.step, finished, self.measuring.figures)
@@ -122,23 +123,26 @@ class Trainer:
     def _train(self) -> bool:
         """Steps to the last one, or until a signal; True if it ended early, getting no better."""
         each = self.config.accumulate
-        batches = self.parts.batches(self.step * each, self.parts.steps * each)
+        batches = Waits(self.parts.batches(self.step * each, self.parts.steps * each))
         for group in _groups(batches, each):
-            self._one_step(group)
-            if self._stop is not None:
+            self._one_step(group, batches.take())
+            if self._stop:
                 break
             if self.measuring.due(self.step) and self.measuring.over():
                 return self.step < self.parts.steps
         return False
 
     @span("step")
-    def _one_step(self, batches: Sequence[Batch]) -> None:
+    def _one_step(self, batches: Sequence[Batch], waited: float) -> None:
         lr = self.parts.schedule(self.step)
         started = time.perf_counter()
         losses = self.step_function(batches, self.config.seed, self.step, lr)
         ended = time.perf_counter()
         seconds = ended - started
         self._refuse_non_finite(losses, batches)
+        own = StepNews(sum(len(b["image_ids"]) for b in batches), waited, self._asked.number)
+        ranks = distributed.all_gather_objects(own)
+        self._stop = max(one.stop for one in ranks)
         self.step += 1
         news = self.step_function.news
         usual = not news
@@ -146,13 +150,14 @@ class Trainer:
             self.show.message(text)
         news.clear()
         # From end to end: waiting for pictures and writing checkpoints take time too.
-        images = sum(len(batch["image_ids"]) for batch in batches)
+        images = sum(one.images for one in ranks)
         self._rate.add(images, ended - self._since, usual=usual)
         self._since = ended
         rate = self._rate.images_per_second
         status = {
             "lr": lr,
             "rate": rate,
+            **(each := _of_ranks(ranks, rate)),
             "seconds_left": self._rate.seconds_left(self.parts.steps - self.step),
             "signatures": self.step_function.signatures,
         }
@@ -164,7 +169,7 @@ class Trainer:
                 "seconds": round(seconds, 4),
                 **self.parts.epoch(self.step),
             }
-            self.log.write("train", self.step, {**values, "rate": rate and round(rate, 2)})
+            self.log.write("train", self.step, {**values, "rate": rate and round(rate, 2), **each})
         last = self.step == self.parts.steps
         if last or self.step % self.config.checkpoint_every == 0:
             self.save()
@@ -176,15 +181,20 @@ class Trainer:
         if bad:
             named = [name for name in bad if name != "loss"] or bad
             found = ", ".join(f"{name} = {losses[name]}" for name in named)
-            ids = [number for batch in batches for number in batch["image_ids"].tolist()]
-            raise EngineError(
-                f"train: step {self.step}: {found}; expected finite losses\n"
-                f"  pictures (image ids): {ids}\n"
-                f"  learning rate: {self.parts.schedule(self.step):.3g}; a lower optimizer.rate, "
-                "more optimizer.warmup_steps or optimizer.clip_norm may help\n"
-                f"  last good checkpoint: {self._last_good()}\n"
-                f"  the operator that made it: MB_CHECK=1 megbrain train --resume {self.folder}"
-            )
+            own = [batch["image_ids"].tolist() for batch in batches]
+            parts = zip(*distributed.all_gather_objects(own), strict=True)  # by batch, by rank
+            ids = [number for part in parts for numbers in part for number in numbers]
+            first(lambda: self._not_finite(found, ids))
+
+    def _not_finite(self, found: str, ids: list[int]) -> None:
+        raise EngineError(
+            f"train: step {self.step}: {found}; expected finite losses\n"
+            f"  pictures (image ids): {ids}\n"
+            f"  learning rate: {self.parts.schedule(self.step):.3g}; a lower optimizer.rate, "
+            "more optimizer.warmup_steps or optimizer.clip_norm may help\n"
+            f"  last good checkpoint: {self._last_good()}\n"
+            f"  the operator that made it: MB_CHECK=1 megbrain train --resume {self.folder}"
+        )
 
     def _last_good(self) -> str:
         found = checkpoint.files(self.folder / CHECKPOINTS)
@@ -194,7 +204,7 @@ class Trainer:
 
     def _measure_if_due(self) -> None:
         """Validation loss and COCO figures, unless the log has them already for this step."""
-        if not self.measuring.due(self.step) or self._stop is not None:
+        if not self.measuring.due(self.step) or self._stop:
             return
         self.measuring(self.step, self._save_best)
         if self.step < self.parts.steps:  # at the end `run` draws
@@ -226,7 +236,12 @@ class Trainer:
 
     @span("write a checkpoint")
     def save(self) -> Path:
-        """Write a checkpoint of this step. EngineError if a weight is not finite."""
+        """Write a checkpoint of this step, once. EngineError if a weight is not finite."""
+        return first(self._save)
+
+    def _save(self) -> Path:
+        if self._saved == self.step:
+            return checkpoint.path_of(self.folder / CHECKPOINTS, self.step)
         state = self.checkpoint()
         for name, array in [*state.model.items(), *state.optimizer.items(), *state.average.items()]:
             if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -245,7 +260,13 @@ class Trainer:
         checkpoint.write(best, self.folder / BEST_FILE)
 
     def _open(self, resume: bool) -> None:
-        """Prepare the folder; take over the newest checkpoint when resuming."""
+        """Prepare the folder; take over the newest checkpoint when resuming. All start equal."""
+        state = first(lambda: self._opened(resume))
+        if not leads():
+            self._take_over(state)
+
+    def _opened(self, resume: bool) -> Checkpoint:
+        """The state to start from."""
         existing = checkpoint.files(self.folder / CHECKPOINTS)
         if not resume and (existing or self.log.path.exists()):
             raise DataError(
@@ -270,6 +291,7 @@ class Trainer:
         if self.config.tensorboard:
             self._events = Events(self.folder, self.step, text)
             self.log.listeners.append(self._events.line)
+        return self.checkpoint()
 
     def _take_over(self, found: Checkpoint) -> None:
         if found.seed != self.config.seed:
@@ -290,24 +312,16 @@ class Trainer:
             self.average.load(found.average)
         self.step = self._saved = found.step
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end the training after the step that runs; a second one at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
 
-        def ask(number: int, _: FrameType | None) -> None:
-            if self._stop is not None:
-                raise KeyboardInterrupt
-            self._stop = number
-
-        old = {number: signal.signal(number, ask) for number in _SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
+def _of_ranks(ranks: Sequence[StepNews], rate: float | None) -> dict[str, list[float]]:
+    """Pictures a second of each rank, and its seconds of waiting for pictures, for the log."""
+    if len(ranks) == 1 or rate is None:
+        return {}
+    images = sum(one.images for one in ranks)
+    return {
+        "rank_rates": [round(rate * one.images / images, 2) for one in ranks],
+        "rank_waits": [round(one.waited, 4) for one in ranks],
+    }
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

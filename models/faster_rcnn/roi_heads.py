@@ -84,7 +84,7 @@ class BoxHead(nn.Module):
         self.fc7 = nn.Linear(hidden, hidden, rng=rng)
 
     def forward(self, x: Var) -> Var:
-        y = F.relu(self.fc6(F.reshape(x, (x.shape[0], -1))))
+        y = F.relu(self.fc6(F.flatten(x, 1)))
         return F.relu(self.fc7(y))
 
 
@@ -249,10 +249,10 @@ class RoIHeads(nn.Module):
         images, rows, kinds = logits.shape
         decoded = F.decode_boxes(offsets, proposals.boxes, c.weights)
         clipped = F.clip_boxes(F.reshape(decoded, (images, rows * kinds, 4)), image_sizes)
-        boxes = F.reshape(F.reshape(clipped, (images, rows, kinds, 4))[:, :, 1:], (images, -1, 4))
+        boxes = F.flatten(F.reshape(clipped, (images, rows, kinds, 4))[:, :, 1:], 1, 2)
         valid = F.expand_dims(first_rows(rows, proposals.count), 2)
         scores = F.where(valid, F.softmax(logits, -1)[:, :, 1:], -1.0)
-        scores = F.reshape(scores, (images, -1))
+        scores = F.flatten(scores, 1)
         kind = np.tile(np.arange(1, kinds, dtype=np.int32), rows)
         return boxes, scores, constant(np.tile(kind, (images, 1)))
 

@@ -125,9 +125,10 @@ class RPN(nn.Module):
         found = Candidates([], [], [])
         for x, size in zip(levels, self.sizes, strict=True):
             logits, deltas = self.head(x)
-            images, _, height, width = logits.shape
-            found.logits.append(F.reshape(F.transpose(logits, (0, 2, 3, 1)), (images, -1)))
-            found.deltas.append(F.reshape(F.transpose(deltas, (0, 2, 3, 1)), (images, -1, 4)))
+            images, kinds, height, width = logits.shape
+            anchors = kinds * height * width
+            found.logits.append(F.flatten(F.transpose(logits, (0, 2, 3, 1)), 1))
+            found.deltas.append(F.reshape(F.transpose(deltas, (0, 2, 3, 1)), (images, anchors, 4)))
             found.anchors.append(F.anchors((height, width), image, [size], self.ratios))
         return found
 

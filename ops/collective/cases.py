@@ -28,6 +28,12 @@ def _after_other_work(x: Var, y: Var) -> tuple[Var, Var]:
     return first, second
 
 
+def _overlapped(x: Var, y: Var) -> tuple[Var, Var]:
+    """Something runs between start and wait."""
+    first, second = F.all_reduce_together([F.exp(x), F.exp(y)], _ALONE, overlap=True)
+    return first + F.tanh(x), second
+
+
 def _to_root(x: Var) -> Var:
     y: Var = ReduceToRoot(_ALONE.colors, 0)(x)
     return y
@@ -50,6 +56,7 @@ CASES = [
     Case("all_reduce_int32", _sum, {"x": integers(33, dtype="int32")}),
     Case("together", _together, {"x": normal(3, 5), "y": normal(7, seed=1)}),
     Case("side_by_side", _after_other_work, {"x": normal(3, 5), "y": normal(70, seed=1)}),
+    Case("overlapped", _overlapped, {"x": normal(3, 5), "y": normal(70, seed=1)}),
     Case("all_gather", lambda x: F.all_gather(x, _ALONE), {"x": normal(3, 5)}),
     Case(
         "all_gather_bool",

@@ -16,6 +16,8 @@ from megbrain_py.node import Node, Operator, Var, make_node
 
 ReductionName = Literal["sum", "max", "min"]
 
+Pattern = Literal["all_reduce", "all_gather", "reduce_scatter", "broadcast"]
+
 _REDUCE = {"sum": np.add, "max": np.maximum, "min": np.minimum}
 
 
@@ -24,9 +26,11 @@ class Collective(Operator):
     """Base: ranks of equal `colors` (one for each rank) take part together.
 
     Gradients are those of the sum of all ranks' losses. `among` is the oracle: what each rank gets
-    from what all ranks of its group give; `reference` is that of a group of one.
+    from what all ranks of its group give; `reference` is that of a group of one. `pattern`: who
+    sends what to whom, which decides what a call costs.
     """
 
+    pattern: ClassVar[Pattern]
     colors: tuple[int, ...]
     collective: ClassVar[bool] = True
     pure: ClassVar[bool] = False
@@ -34,6 +38,10 @@ class Collective(Operator):
     @abstractmethod
     def among(self, given: Sequence[Sequence[Array]]) -> Sequence[Sequence[Array]]:
         """Outputs of each rank of a group, from their inputs, in the order of ranks."""
+
+    def message_bytes(self, inputs: Sequence[TensorType]) -> int:
+        """Of what a rank gives."""
+        return sum(x.nbytes for x in inputs)
 
     def reference(self, *inputs: Array) -> Array | Sequence[Array]:
         if len(self.colors) != 1:
@@ -59,6 +67,7 @@ class AllReduce(Collective, kernel="all_reduce"):
     them all.
     """
 
+    pattern: ClassVar[Pattern] = "all_reduce"
     side_by_side: ClassVar[bool] = True
     reduction: ReductionName = "sum"
 
@@ -93,8 +102,17 @@ class AllReduce(Collective, kernel="all_reduce"):
 
 
 @dataclass(frozen=True)
+class AllReduceLater(AllReduce, kernel="all_reduce_later"):
+    """The same while other instructions run: a wait before the first reader ends it."""
+
+    asynchronous: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
 class AllGather(Collective, kernel="all_gather"):
     """x of every rank of the group, joined along axis 0 in the order of ranks."""
+
+    pattern: ClassVar[Pattern] = "all_gather"
 
     def infer(self, x: TensorType) -> TensorType:
         require(x.rank >= 1, "x must have rank >= 1, is a scalar")
@@ -110,6 +128,8 @@ class AllGather(Collective, kernel="all_gather"):
 @dataclass(frozen=True)
 class ReduceScatter(Collective, kernel="reduce_scatter"):
     """The sum of x over the group; each rank gets its part of axis 0."""
+
+    pattern: ClassVar[Pattern] = "reduce_scatter"
 
     def infer(self, x: TensorType) -> TensorType:
         require(x.dtype != DType.bool, "bool values cannot be reduced")
@@ -130,6 +150,7 @@ class ReduceScatter(Collective, kernel="reduce_scatter"):
 class Broadcast(Collective, kernel="broadcast"):
     """x of the group's rank `root`."""
 
+    pattern: ClassVar[Pattern] = "broadcast"
     root: int
 
     def infer(self, x: TensorType) -> TensorType:
@@ -147,6 +168,8 @@ class Broadcast(Collective, kernel="broadcast"):
 @dataclass(frozen=True)
 class ReduceToRoot(Broadcast, kernel="reduce_to_root"):
     """The sum of x over the group on its rank `root`, zeros elsewhere: broadcast's gradient."""
+
+    pattern: ClassVar[Pattern] = "all_reduce"
 
     def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
         return [Broadcast(self.colors, self.root)(dy[0])]
@@ -175,12 +198,18 @@ def all_reduce(x: Var, reduction: ReductionName = "sum", group: ranks.Group | No
     return x if colors is None else make_node(AllReduce(colors, reduction), [x]).outputs[0]
 
 
-def all_reduce_together(values: Sequence[Var], group: ranks.Group | None = None) -> list[Var]:
-    """Sums of several values of one element type over the group, in one collective."""
+def all_reduce_together(
+    values: Sequence[Var], group: ranks.Group | None = None, *, overlap: bool = False
+) -> list[Var]:
+    """Sums of several values of one element type over the group, in one collective.
+
+    overlap: it goes on while other instructions run, until something reads a sum. The same bits.
+    """
     colors = colors_of(group)
     if colors is None or not values:
         return list(values)
-    return list(make_node(AllReduce(colors), values).outputs)
+    kind = AllReduceLater if overlap else AllReduce
+    return list(make_node(kind(colors), values).outputs)
 
 
 def all_gather(x: Var, group: ranks.Group | None = None) -> Var:

@@ -1,5 +1,7 @@
 // Collectives: the only kernels that talk to other ranks.
 #include <cstring>
+#include <future>
+#include <memory>
 #include <vector>
 
 #include "mb/communicator.h"
@@ -58,26 +60,61 @@ struct Message {
   std::size_t bytes = 0;
 };
 
-// In place where lowering has laid the values side by side, as it does but for odd cases (a
-// constant among them, one that is read later); those are copied through memory of the kernel's
-// own.
-Launch bind_all_reduce(const Call& call) {
-  Communicator& group = group_of(call);
-  const Reduction reduction = reduction_from_name(call.attrs.text("reduction"));
-  const DType dtype = call.in(0).dtype;
-  const Message in(call.inputs), out(call.outputs);
-  const auto count = std::int64_t(in.bytes / size_of(dtype));
-  if (in.in_one_piece() && out.in_one_piece()) {
-    return [&group, reduction, dtype, count, from = in.pointer(0), to = out.pointer(0)](Stream&) {
-      group.all_reduce(from, to, count, dtype, reduction);
-    };
+// One all-reduce of several values. In place where lowering has laid them side by side, as it does
+// but for odd cases (a constant among them, one that is read later); those are copied through
+// memory of the kernel's own.
+class AllReduce {
+ public:
+  explicit AllReduce(const Call& call)
+      : group_(group_of(call)),
+        reduction_(reduction_from_name(call.attrs.text("reduction"))),
+        dtype_(call.in(0).dtype),
+        in_(call.inputs),
+        out_(call.outputs),
+        count_(std::int64_t(in_.bytes / size_of(dtype_))) {
+    if (!in_.in_one_piece() || !out_.in_one_piece()) buffer_.resize(in_.bytes);
   }
-  return [&group, reduction, dtype, count, in, out,
-          buffer = std::vector<char>(in.bytes)](Stream&) mutable {
-    in.pack(buffer.data());
-    group.all_reduce(buffer.data(), buffer.data(), count, dtype, reduction);
-    out.unpack(buffer.data());
-  };
+
+  void run() {
+    pack();
+    group_.all_reduce(from(), to(), count_, dtype_, reduction_);
+    unpack();
+  }
+  void start() {
+    pack();
+    done_ = group_.start_all_reduce(from(), to(), count_, dtype_, reduction_);
+  }
+  void wait() {
+    done_.get();
+    unpack();
+  }
+
+ private:
+  const char* from() const { return buffer_.empty() ? in_.pointer(0) : buffer_.data(); }
+  char* to() { return buffer_.empty() ? out_.pointer(0) : buffer_.data(); }
+  void pack() {
+    if (!buffer_.empty()) in_.pack(buffer_.data());
+  }
+  void unpack() const {
+    if (!buffer_.empty()) out_.unpack(buffer_.data());
+  }
+
+  Communicator& group_;
+  Reduction reduction_;
+  DType dtype_;
+  Message in_, out_;
+  std::int64_t count_;
+  std::vector<char> buffer_;
+  std::future<void> done_;
+};
+
+Launch bind_all_reduce(const Call& call) {
+  return [it = std::make_shared<AllReduce>(call)](Stream&) { it->run(); };
+}
+
+StartAndWait bind_all_reduce_later(const Call& call) {
+  const auto it = std::make_shared<AllReduce>(call);
+  return {[it](Stream&) { it->start(); }, [it](Stream&) { it->wait(); }};
 }
 
 Launch bind_all_gather(const Call& call) {
@@ -178,6 +215,7 @@ Launch bind_merge_moments(const Call& call) {
 }  // namespace
 
 MB_KERNEL("all_reduce", Device::kCpu, bind_all_reduce)
+MB_KERNEL("all_reduce_later", Device::kCpu, bind_all_reduce_later)
 MB_KERNEL("all_gather", Device::kCpu, bind_all_gather)
 MB_KERNEL("reduce_scatter", Device::kCpu, bind_reduce_scatter)
 MB_KERNEL("broadcast", Device::kCpu, bind_broadcast)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,7 +13,12 @@ from megbrain_py.dtypes import Array, TensorType
 from megbrain_py.errors import require
 from megbrain_py.node import Node, Var
 from megbrain_py.ops.binary import add, div, maximum, mul, sub
-from megbrain_py.ops.collective.collective import Collective, all_reduce_together, colors_of
+from megbrain_py.ops.collective.collective import (
+    Collective,
+    Pattern,
+    all_reduce_together,
+    colors_of,
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,12 @@ class MergeMoments(Collective, kernel="merge_moments"):
     A rank without values (count 0) adds nothing. Gradients: one all-reduce of two vectors.
     Source: Chan, Golub, LeVeque, "Updating formulae ... sample variances" (1979).
     """
+
+    pattern: ClassVar[Pattern] = "all_gather"
+
+    def message_bytes(self, inputs: Sequence[TensorType]) -> int:
+        """They travel as doubles."""
+        return 8 * sum(x.count for x in inputs)
 
     def infer(self, count: TensorType, mean: TensorType, m2: TensorType) -> Sequence[TensorType]:
         require(mean.dtype.is_float and mean.rank == 1, f"mean must be a float vector, is {mean}")
