@@ -5,7 +5,8 @@ python benchmarks/distributed.py [step | overlap | local | mpi] [--model resnet5
 
 step: two logical devices x 1 thread with sync batch norm against one rank x 2 threads, the same
 number of images; the share of a step that collectives take, and waiting in them.
-overlap: the same two ranks with gradients' buckets that overlap against buckets that block.
+overlap: two ranks with gradients' buckets that overlap against buckets that block; ranks are
+processes where mpiexec -n 2 starts it.
 local: an all-reduce of 100 MB by two ranks that are threads.
 mpi: the same by two processes, against the raw MPI call (starts mpiexec itself).
 --model: resnet50, or a detector's preset, such as r50_fpn.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import os
 import subprocess
 import sys
 import time
@@ -92,7 +94,11 @@ def measure_overlap(pairs: int, model: str, batch: int, size: int) -> None:
         for form in forms:
             _print_shares(form)
 
-    distributed.run(program, 2, threads=1)
+    if "PMI_RANK" in os.environ:  # mpiexec's
+        distributed.init("mpi")
+        program()
+    else:
+        distributed.run(program, 2, threads=1)
 
 
 def _print_shares(step: Run) -> None:

@@ -18,6 +18,7 @@ from megbrain_py.errors import DataError as DataError
 from megbrain_py.errors import EngineError as EngineError
 from megbrain_py.errors import GraphError as GraphError
 from megbrain_py.errors import MegBrainError as MegBrainError
+from megbrain_py.functional import recompute_hint as recompute_hint
 from megbrain_py.graph import Graph as Graph
 from megbrain_py.graph import Node as Node
 from megbrain_py.graph import Operator as Operator

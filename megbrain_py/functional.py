@@ -37,6 +37,7 @@ from megbrain_py.ops.group_norm import group_norm as group_norm
 from megbrain_py.ops.identity import identity as identity
 from megbrain_py.ops.identity import name as name
 from megbrain_py.ops.identity import print_value as print_value
+from megbrain_py.ops.identity import recompute_hint as recompute_hint
 from megbrain_py.ops.indexing import argsort as argsort
 from megbrain_py.ops.indexing import batched_gather as batched_gather
 from megbrain_py.ops.indexing import embedding as embedding

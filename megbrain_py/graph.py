@@ -130,10 +130,14 @@ def nodes_of(outputs: Iterable[Var]) -> list[Node]:
 
 @dataclass(frozen=True)
 class Graph:
-    """Outputs by name, and parameter updates; immutable. Passes return new graphs."""
+    """Outputs by name, and parameter updates; immutable. Passes return new graphs.
+
+    updates: parameter's Var -> new. wishes: "again" or "keep" by value, for memory planning.
+    """
 
     outputs: Mapping[str, Var]
-    updates: Mapping[Var, Var] = dataclasses.field(default_factory=dict)  # parameter's Var -> new
+    updates: Mapping[Var, Var] = dataclasses.field(default_factory=dict)
+    wishes: Mapping[Var, str] = dataclasses.field(default_factory=dict)
 
     @property
     def results(self) -> list[Var]:
@@ -194,7 +198,25 @@ def rewrite(graph: Graph, rewriter: Rewriter) -> Graph:
     return Graph(
         {name: replaced[v] for name, v in graph.outputs.items()},
         {replaced[p]: replaced[v] for p, v in graph.updates.items()},
+        {replaced[v]: wish for v, wish in graph.wishes.items() if v in replaced},
     )
+
+
+def take_wishes(graph: Graph) -> Graph:
+    """Without its hints (`Operator.wish`), which would stand between operators that can be joined:
+    what they say is in `wishes`."""
+    if not any(node.op.wish() for node in graph.nodes):
+        return graph
+    found: dict[Var, str] = {}
+
+    def rewriter(node: Node, inputs: tuple[Var, ...]) -> Sequence[Var] | None:
+        if not node.op.wish():
+            return None
+        found[inputs[0]] = node.op.wish()
+        return inputs
+
+    done = rewrite(graph, rewriter)
+    return Graph(done.outputs, done.updates, found)
 
 
 def verify(graph: Graph, after: str = "building", known: set[Node] | None = None) -> Graph:

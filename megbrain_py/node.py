@@ -61,6 +61,10 @@ class Operator(ABC):
         """What the user reads in messages and prints."""
         return self.kernel or type(self).__name__.lower()
 
+    def wish(self) -> str:
+        """Of a hint: what its user wants for its input, made "again" or "keep"; else nothing."""
+        return ""
+
     @property
     def repeatable(self) -> bool:
         """Would nobody notice if it ran once more?"""

@@ -72,6 +72,19 @@ class StateBlock:
 
 
 @dataclass(frozen=True)
+class HintRecord:
+    """What came of the user's hints: instructions that should run `again`, how many do; that should
+    `keep` what they make, how many do. `seconds`: predicted, of the plan that heeds no hint; None
+    where none was found."""
+
+    again: int
+    made_again: int
+    keep: int
+    kept: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
 class BudgetRecord:
     """What planning under a byte budget found. Bytes are of the scratch arena, seconds predicted:
     of the plan that makes nothing twice as it would run (costs.predict), and of what is made again;
@@ -92,6 +105,7 @@ class BudgetRecord:
     vanilla_live: tuple[int, ...] = field(repr=False)
     limiting: str
     planning_seconds: float
+    hints: HintRecord | None = None
 
     @property
     def extra(self) -> float:

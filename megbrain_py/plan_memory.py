@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from megbrain_py.plan import Plan, Slot
+from megbrain_py.plan import BudgetRecord, Plan, Slot
 from megbrain_py.planning.memory import round_up
 from megbrain_py.planning.sizes import show_size
 
@@ -102,7 +102,22 @@ class PlanMemory:
             f"{state}; {share:.1%} of {show_size(record.vanilla_bytes)} without recomputation",
             time,
             f"least: {record.limiting} needs the most for itself",
+            *self._hints(record),
         ]
+
+    @staticmethod
+    def _hints(record: BudgetRecord) -> list[str]:
+        """What hints came to, and whether they do harm."""
+        hints = record.hints
+        if hints is None:
+            return []
+        text = (
+            f"hints: {hints.made_again} of {hints.again} instructions run again as wished, "
+            f"{hints.kept} of {hints.keep} are kept"
+        )
+        if hints.seconds is None:
+            return [f"{text}; without hints nothing was found"]
+        return [f"{text}; without hints {hints.seconds / record.vanilla_seconds - 1:+.1%}"]
 
     def at_peak(self) -> list[str]:
         """Lines: the instruction at the peak and the largest values that are live there."""
@@ -168,6 +183,7 @@ class PlanMemory:
                 "limiting": record.limiting,
                 "effort": record.effort,
                 "planning_seconds": record.planning_seconds,
+                "hints": record.hints and asdict(record.hints),
             }
         return found
 

@@ -45,7 +45,7 @@ def launch(ranks: int, *words: object, limit: str = "60") -> subprocess.Popen[st
 
 def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Exit code, output, errors."""
-    out, errors = process.communicate(timeout=100)
+    out, errors = process.communicate(timeout=300)
     return process.returncode, out, errors
 
 
@@ -91,7 +91,7 @@ def test_when_a_rank_ends_all_do_and_the_training_goes_on(
     """Its words come first; the checkpoint before it is continued to the same bits."""
     started = time.monotonic()
     found, _, errors = finished(launch(3, PROGRAM, tmp_path / "run", way))
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 60
     assert found == 1
     assert re.search(message, errors)
     assert errors.count("Traceback") == (way == "raise")

@@ -109,7 +109,7 @@ def test_runs_under_a_budget_are_in_place_where_they_may() -> None:
         return sum(
             bool({slots[s].offset for s in i.outputs} & {slots[s].offset for s in i.inputs})
             for i in plan.instructions
-            if i.kernel == "channel_relu_affine_sum" or i.kernel == "channel_affine_sum"
+            if i.kernel in {"channel_relu_affine_sum", "channel_affine_sum"}
         )
 
     vanilla, _ = training_step()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,31 @@ def test_buckets_start_within_backward_and_end_before_the_updates() -> None:
 
 
 # --- it goes on meanwhile -------------------------------------------------------------------------
+
+
+def test_under_a_byte_budget_it_still_overlaps_and_no_bit_changes() -> None:
+    def program(**options: Any) -> tuple[Plan, list[bytes]]:
+        x = mb.placeholder("x", (256, 32))
+        layers = [nn.Sequential(nn.Linear(32, 32, rng=i), nn.Sigmoid()) for i in range(8)]
+        net = nn.Sequential(*layers)
+        weights = net.parameters()
+        gradients = mb.gradients(F.sum(F.square(net(x))), weights)
+        summed = distributed.data_parallel(gradients, bucket_bytes=9000)
+        updates = {w: w - 0.001 * g for w, g in zip(weights, summed, strict=True)}
+        step = mb.compile({}, updates=updates, **options)
+        for seed in range(2):
+            step(x=normal(256, 32, seed=10 * distributed.current().rank + seed))
+        return step.plan, [w.value.tobytes() for w in weights]
+
+    vanilla, expected = distributed.run(program, 2)[0]
+    for share in (0.8, 0.6):
+        for plan, found in distributed.run(partial(program, memory_budget=share), 2):
+            assert plan.scratch_bytes <= share * vanilla.scratch_bytes
+            assert plan.memory.again
+            assert found == expected
+            apart = [end - start for start, end in started_and_awaited(plan)]
+            assert len(apart) == len(started_and_awaited(vanilla)) > 1
+            assert max(apart) > 3
 
 
 def test_a_rank_computes_while_the_other_has_not_come() -> None:

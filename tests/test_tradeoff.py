@@ -120,3 +120,16 @@ def test_pictures(tmp_path: Path) -> None:
 def test_what_are_no_budgets(budgets: Any) -> None:
     with pytest.raises(mb.CompileError, match=r"memory_budget|expected a list of budgets"):
         mb.pareto(mb.placeholder("x", (2,)) + 1.0, budgets=budgets)
+
+
+def test_a_plans_picture_shows_what_runs_again_and_the_memory_without(tmp_path: Path) -> None:
+    loss, updates = step()
+    colours = {}
+    for name, budget in (("plain", None), ("roomy", 1.0), ("tight", 0.6)):
+        compiled = mb.compile({"loss": loss}, updates=updates, memory_budget=budget, effort="fast")
+        compiled.plan.memory.draw(tmp_path / f"{name}.png")
+        pixels = np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB"))
+        again, without = (0, 158, 115), (102, 102, 102)
+        drawn = [int((pixels == colour).all(-1).sum()) for colour in (again, without)]
+        colours[name] = [count > 300 for count in drawn]  # fewer: edges of letters
+    assert colours == {"plain": [False, False], "roomy": [False, False], "tight": [True, True]}

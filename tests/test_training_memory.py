@@ -14,6 +14,7 @@ import pytest
 
 from megbrain_py.cli.main import main
 from megbrain_py.errors import CompileError, DataError
+from megbrain_py.planning.recompute import LIMITS
 from megbrain_py.planning.sizes import parse_size
 from megbrain_py.training import fit_batch, settings
 from megbrain_py.training.assemble import assemble
@@ -26,8 +27,10 @@ from megbrain_py.training.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)
-def _costs(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prices that are not measured, and a planner that searches little."""
     monkeypatch.setenv("MB_COSTS", "roofline")
+    monkeypatch.setitem(LIMITS, "default", LIMITS["fast"])
 
 
 def words(

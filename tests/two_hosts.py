@@ -47,6 +47,9 @@ def connect(pid: int) -> None:
         on("ip", "link", "set", "lo", "up")
         on("ip", "addr", "add", f"{address}/24", "dev", LINK)
         on("ip", "link", "set", LINK, "up")
+    for on in (run, functools.partial(there, pid)):
+        while on("cat", f"/sys/class/net/{LINK}/operstate").strip() != "up":
+            time.sleep(0.01)  # a link that is not ready yet is unreachable to MPI
 
 
 def crossed() -> int:

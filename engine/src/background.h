@@ -4,8 +4,10 @@
 
 #include <condition_variable>
 #include <deque>
+#include <exception>
 #include <future>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <utility>
 
@@ -15,7 +17,7 @@ namespace mb {
 
 class Background {
  public:
-  using Job = std::packaged_task<void()>;
+  using Job = std::packaged_task<std::string()>;
 
   Background() = default;
   Background(const Background&) = delete;
@@ -26,12 +28,19 @@ class Background {
     thread_.join();
   }
 
-  // The thread begins with the first job. What a job throws comes out of its future.
+  // The thread begins with the first job. The result: what the job throws, as text, or nothing.
   template <typename Work>
-  std::future<void> start(Work work) {
+  std::future<std::string> start(Work work) {
     if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
-    Job job(std::move(work));
-    std::future<void> done = job.get_future();
+    Job job([work = std::move(work)]() -> std::string {
+      try {
+        work();
+      } catch (const std::exception& error) {
+        return error.what();
+      }
+      return {};
+    });
+    std::future<std::string> done = job.get_future();
     put(std::move(job));
     return done;
   }

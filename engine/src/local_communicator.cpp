@@ -186,8 +186,8 @@ class Local final : public Communicator {
     all_reduce(*meeting_, {Kind::kAllReduce, bytes(in), bytes(out), count, dtype, reduction});
   }
 
-  std::future<void> start_all_reduce(const void* in, void* out, std::int64_t count, DType dtype,
-                                     Reduction reduction) override {
+  std::future<std::string> start_all_reduce(const void* in, void* out, std::int64_t count,
+                                            DType dtype, Reduction reduction) override {
     const Offer offer{Kind::kAllReduce, bytes(in), bytes(out), count, dtype, reduction};
     return background_.start([this, offer] { all_reduce(*later_, offer); });
   }

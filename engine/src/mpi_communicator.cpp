@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "background.h"
@@ -104,14 +105,14 @@ class Mpi final : public Communicator {
 
   void all_reduce(const void* in, void* out, std::int64_t count, DType dtype,
                   Reduction reduction) override {
-    await(kAllReduce, begin_all_reduce(in, out, count, dtype, reduction));
+    await(kAllReduce, begin_all_reduce(in, out, count, dtype, reduction), yield);
   }
 
   // Begun here, so in the order of the calls; MPI itself only moves on while somebody asks it.
-  std::future<void> start_all_reduce(const void* in, void* out, std::int64_t count, DType dtype,
-                                     Reduction reduction) override {
+  std::future<std::string> start_all_reduce(const void* in, void* out, std::int64_t count,
+                                            DType dtype, Reduction reduction) override {
     const Request request = begin_all_reduce(in, out, count, dtype, reduction);
-    return background_.start([this, request] { await(kAllReduce, request); });
+    return background_.start([this, request] { await(kAllReduce, request, sleep); });
   }
 
   void all_gather(const void* in, void* out, std::int64_t count, DType dtype) override {
@@ -185,10 +186,15 @@ class Mpi final : public Communicator {
 
   template <typename Start>
   void run(const char* what, const Start& start) {
-    await(what, begin(what, start));
+    await(what, begin(what, start), yield);
   }
 
-  void await(const char* what, Request request) const {
+  static void yield() { sched_yield(); }  // there may be more threads than cores
+  // The rank computes meanwhile: its processors are its own.
+  static void sleep() { std::this_thread::sleep_for(std::chrono::microseconds(200)); }
+
+  template <typename Pause>
+  void await(const char* what, Request request, const Pause& pause) const {
     constexpr std::chrono::milliseconds kWatch{1};
     const auto begun = Clock::now();
     auto watched = begun;
@@ -197,7 +203,7 @@ class Mpi final : public Communicator {
       p_.check(p_.call.Test(&request, &done, nullptr), what);
       if (done != 0) break;
       if (polls % 64 != 0) continue;
-      sched_yield();  // there may be more threads than cores
+      pause();
       const auto now = Clock::now();
       if (now - watched < kWatch) continue;
       watched = now;

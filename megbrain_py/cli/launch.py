@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -14,6 +16,7 @@ from typing import Any
 
 from megbrain_py.errors import DataError, EngineError
 
+_PATIENCE = 0.5  # seconds
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -37,9 +40,16 @@ def launch(arguments: argparse.Namespace) -> int:
         raise DataError(f"launch: -n expects at least 1, found {arguments.ranks}")
     if not arguments.words:
         raise DataError("launch: expected a command such as train, or a program.py")
+    with tempfile.TemporaryDirectory(prefix="megbrain_launch_") as folder:
+        code = _run(_command(arguments, folder))
+        if code == 1:
+            _say_who(Path(folder))
+    return code
+
+
+def _run(command: Sequence[str]) -> int:
     from megbrain_py.distributed import watch
 
-    command = _command(arguments)
     process: subprocess.Popen[bytes] | None = None
     waiting: list[int] = []  # signals that came before there was a process
 
@@ -62,7 +72,16 @@ def launch(arguments: argparse.Namespace) -> int:
     return code if code in watch.AGREED else 1
 
 
-def _command(arguments: argparse.Namespace) -> list[str]:
+def _say_who(reports: Path) -> None:
+    """Print what the watchers wrote; the launcher may end a moment before they do."""
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline and not (reports / "killed").exists():
+        time.sleep(0.05)
+    if (reports / "killed").exists():
+        print((reports / "killed").read_text(), end="", file=sys.stderr)
+
+
+def _command(arguments: argparse.Namespace, reports: str) -> list[str]:
     """What mpiexec is told: each rank is a watched process, which knows its number."""
     from megbrain_py.distributed import watch
 
@@ -70,7 +89,7 @@ def _command(arguments: argparse.Namespace) -> list[str]:
     program = _program(arguments.words)
     command = [_mpiexec(), *(["-hosts", arguments.hosts] if arguments.hosts else [])]
     for rank in range(arguments.ranks):
-        command += [*([":"] if rank else []), "-n", "1", *watched, str(rank), *program]
+        command += [*([":"] if rank else []), "-n", "1", *watched, str(rank), reports, *program]
     return command
 
 

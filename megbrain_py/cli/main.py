@@ -227,6 +227,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         print("megbrain: interrupted", file=sys.stderr)
+        _end_others("interrupted")
         return 130
     except (MegBrainError, OSError) as error:
         if arguments.traceback:
@@ -237,12 +238,22 @@ def main(words: Sequence[str] | None = None) -> int:
 def _refuse(command: str, error: Exception) -> int:
     """Say what is wrong. An error of one process among many ends the others too."""
     from megbrain_py import distributed
-    from megbrain_py.training.shards import is_shared
+    from megbrain_py.training.shards import shared
 
-    world, shared = distributed.current(), is_shared(error)
-    who = "" if shared or world.size == 1 else f"rank {world.rank}: "
-    if world.rank == 0 or not shared:
+    world, note = distributed.current(), shared(error)
+    rank = None if world.size == 1 else world.rank if note is None else note.rank
+    who = "" if rank is None else f"rank {rank}: "
+    if world.rank == 0 or note is None:
         print(f"megbrain {command}: {who}{error}", file=sys.stderr, flush=True)
-    if not shared:
-        distributed.abort(str(error))
+    if note is None:
+        _end_others(str(error))
     return USER_ERROR
+
+
+def _end_others(reason: str) -> None:
+    """They would wait for this process, if it is one of MPI's; it ends with them then."""
+    from megbrain_py import distributed
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    distributed.abort(reason)

@@ -25,7 +25,7 @@ def data_parallel(
     Neighbours in backward's order form buckets of at least `bucket_bytes`; the last may be smaller.
     Each is one collective, and one piece of memory, into which the gradients are written when they
     are made. It starts where the last of them is made, and goes on while backward does, until
-    something reads a sum; overlap=False waits at once, which may save the memory of one bucket.
+    something reads a sum; overlap=False waits at once, which may save the memory of a bucket or two.
     group: None for all ranks.
     """
     members = len((ranks.everyone() if group is None else group).members)
@@ -35,7 +35,8 @@ def data_parallel(
         with taking_place_of(last), origin_of(last):
             own = [gradients[i] for i in bucket]
             summed = F.all_reduce_together(own, group, overlap=overlap)
-            if average:
+        if average:  # not at that place: it would wait there
+            with origin_of(last):
                 summed = [total * (1.0 / members) for total in summed]
         reduced.update(zip(bucket, summed, strict=True))
     return [reduced[i] for i in range(len(gradients))]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TypeAlias
 
 from megbrain_py.errors import CompileError
 from megbrain_py.graph import Graph
-from megbrain_py.lowering.memory_graph import MemoryProblem, Price
+from megbrain_py.lowering.memory_graph import MemoryProblem, Price, memory_problem
 from megbrain_py.lowering.place import make_plan, place
 from megbrain_py.lowering.program import Program, Query
 from megbrain_py.lowering.runs import Runs, each_once
 from megbrain_py.lowering.updates import place_updates
+from megbrain_py.lowering.wishes import as_wished, followed, wishes_of
 from megbrain_py.lowering.within import Arrangement, plan_within
-from megbrain_py.plan import BudgetRecord, Plan
+from megbrain_py.plan import BudgetRecord, HintRecord, Plan
 from megbrain_py.plan_memory import memory_profile
 from megbrain_py.planning.arena import Fitted
 from megbrain_py.planning.recompute import Effort, Progress
@@ -71,10 +73,17 @@ def lower_within(
     by_bytes: dict[int, Plan | Refused] = {}
     seconds = 0.0  # nothing is priced where all fits: measuring takes a while
     if tight:
-        problem, found = plan_within(program, price, tight, effort, progress, once)
+        order = [run.step for run in once.runs]
+        problem = memory_problem(program, price, once)
+        found = plan_within(problem, tight, effort, progress, order)
+        hints: list[HintRecord] = []
+        if wishes := wishes_of(problem):
+            wished = plan_within(as_wished(problem, wishes), tight, effort, progress, order)
+            found, hints = followed(problem, wishes, found, wished)
         seconds = predict(vanilla)
-        for bytes, fitted in zip(tight, found, strict=True):
+        for bytes, fitted, hint in zip_longest(tight, found, hints):
             record = _record(problem, vanilla, live, effort, seconds, fitted)
+            record = replace(record, hints=hint)
             by_bytes[bytes] = _answer(program, vanilla, fitted, record)
     fits = BudgetRecord(
         0, effort, seconds, seconds, seconds, vanilla.scratch_bytes, live, "nothing", 0.0

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from megbrain_py.dtypes import TensorType
 from megbrain_py.graph import Var
 from megbrain_py.lowering.program import Program, Step, Storage
-from megbrain_py.lowering.runs import Run, Runs, may_take
+from megbrain_py.lowering.runs import Run, Runs, may_take, written_over
 from megbrain_py.plan import Instruction
 from megbrain_py.planning.memory import round_up
 from megbrain_py.planning.memplan import MemoryGraph, Task
@@ -60,10 +60,10 @@ class _Tensors:
         self._tokens: dict[Step | None, int] = {}
         self._held: dict[Step, list[int]] = {}
         self._permits: dict[Step, list[tuple[int, int]]] = {}
-        fetched = {program.storage[v] for v in program.fetched.values()}
+        takes = {self.number[old]: self.number[new] for new, old in written_over(program).items()}
         for step in program.steps:
             if step.asynchronous:
-                self._hold(step, fetched)
+                self._hold(step, takes)
 
     def of(self, variables: Sequence[Var]) -> tuple[int, ...]:
         """Those of the scratch arena."""
@@ -108,27 +108,19 @@ class _Tensors:
         self.sizes.append(size)
         return len(self.sizes) - 1
 
-    def _hold(self, step: Step, fetched: set[Storage]) -> None:
-        program = self._program
-        inputs = [program.storage[v] for v in step.inputs]
-        takes: dict[int, int] = {}  # input -> the output that takes its bytes over
-        for o, i in step.permits():
-            out = program.storage[step.outputs[o]]
-            mine = all(s is step or s.waits_for is step for s in program.readers[inputs[i]])
-            if not mine or inputs[i] in fetched or out in inputs or out not in self.number:
-                continue
-            new = self.number[out] not in takes.values()
-            if new and may_take(step, inputs, o, i, out.size):
-                takes.setdefault(self.number[inputs[i]], self.number[out])
-        held = []
+    def _hold(self, step: Step, takes: Mapping[int, int]) -> None:
+        """takes: input -> the output that takes its bytes over."""
+        held: list[int] = []
+        permits: list[tuple[int, int]] = []
         for tensor in self.of(step.inputs):
-            if tensor not in takes:
-                takes[tensor] = self._new(self.sizes[tensor])
-                held.append(takes[tensor])
+            taker = takes.get(tensor)
+            if taker is None:
+                taker = self._new(self.sizes[tensor])
+                held.append(taker)
+            permits.append((taker, tensor))
         if step.workspace:
             held.append(self._new(round_up(step.workspace)))
-        self._held[step] = held
-        self._permits[step] = [(out, tensor) for tensor, out in takes.items()]
+        self._held[step], self._permits[step] = held, permits
 
 
 def memory_problem(program: Program, price: Price, once: Runs | None = None) -> MemoryProblem:

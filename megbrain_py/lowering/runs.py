@@ -56,7 +56,9 @@ def each_once(program: Program) -> Runs:
 
 def _problem(program: Program) -> Problem:
     storages = program.scratch()
-    number = {s: b for b, s in enumerate(storages)} | _written_over(program, storages)
+    number = {s: b for b, s in enumerate(storages)}
+    for new, old in written_over(program).items():
+        number[new] = number[old]
 
     def numbers(variables: Sequence[Var]) -> tuple[int, ...]:
         found = (program.storage[v] for v in variables)
@@ -71,22 +73,23 @@ def _problem(program: Program) -> Problem:
     return Problem(tasks, [s.size for s in storages], keep)
 
 
-def _written_over(program: Program, storages: Sequence[Storage]) -> dict[Storage, int]:
-    """Outputs of asynchronous steps that will lie where an input lies, and that input's number.
+def written_over(program: Program) -> dict[Storage, Storage]:
+    """Outputs of asynchronous steps that will lie where an input lies, and that input.
 
     Known before there is an order where the input has no other reader; otherwise a late wait would
     seem to hold twice the memory that it holds.
     """
-    number = {s: b for b, s in enumerate(storages)}
     kept = {program.storage[v] for v in program.fetched.values()}
-    found: dict[Storage, int] = {}
+    found: dict[Storage, Storage] = {}
     for step in program.steps:
+        inputs = [program.storage[v] for v in step.inputs]
         for o, i in step.permits() if step.asynchronous else []:
-            old, new = program.storage[step.inputs[i]], program.storage[step.outputs[o]]
+            old, new = inputs[i], program.storage[step.outputs[o]]
             others = [r for r in program.readers[old] if step not in (r, r.waits_for)]
-            takes = old in number and new in number and old.size == new.size
-            if takes and old not in kept and not others and number[old] not in found.values():
-                found[new] = number[old]
+            if others or old in kept or new.state is not None or new in (*inputs, *found):
+                continue
+            if old not in found.values() and may_take(step, inputs, o, i, new.size):
+                found[new] = old
     return found
 
 

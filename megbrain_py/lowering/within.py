@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from megbrain_py.lowering.late_waits import with_late_waits
 from megbrain_py.lowering.memory_graph import (
     MemoryProblem,
-    Price,
     can_run,
-    memory_problem,
     runs_of,
     without_stale_reads,
 )
 from megbrain_py.lowering.place import Allocate, Placed, place
-from megbrain_py.lowering.program import Program, Storage
+from megbrain_py.lowering.program import Step, Storage
 from megbrain_py.lowering.runs import Runs, in_place
 from megbrain_py.planning import memory
 from megbrain_py.planning.arena import Arranged, Fitted, fit_arena
@@ -35,19 +33,17 @@ class Arrangement:
 
 
 def plan_within(
-    program: Program,
-    price: Price,
+    problem: MemoryProblem,
     budgets: Sequence[int],
     effort: Effort,
     progress: Progress,
-    once: Runs,
-) -> tuple[MemoryProblem, list[Fitted[Arrangement]]]:
+    order: Sequence[Step],
+) -> list[Fitted[Arrangement]]:
     """For each budget, in bytes of the scratch arena, the cheapest schedule that was found.
 
-    once: a good order without recomputation.
+    order: of the steps, a good one without recomputation.
     """
-    problem = memory_problem(program, price, once)
-    asynchronous = any(step.asynchronous for step in program.steps)
+    asynchronous = any(step.asynchronous for step in problem.program.steps)
 
     def arrange(runs: Sequence[int], budget: int) -> Arranged[Arrangement] | None:
         repaired = without_stale_reads(problem, runs)
@@ -68,9 +64,9 @@ def plan_within(
                 return Arranged(moved.height, Arrangement(later, moved))
         return Arranged(placed.height, Arrangement(chosen, placed))
 
-    number = {step: t for t, step in enumerate(program.steps, 1)}
-    seed = [0, *(number[run.step] for run in once.runs)]
-    return problem, fit_arena(problem.graph, budgets, effort, progress, arrange, [seed])
+    number = {step: t for t, step in enumerate(problem.program.steps, 1)}
+    seed = [0, *(number[step] for step in order)]
+    return fit_arena(problem.graph, budgets, effort, progress, arrange, [seed])
 
 
 def _in_place_within(runs: Runs, budget: int, allocate: Allocate) -> tuple[Runs, Placed]:

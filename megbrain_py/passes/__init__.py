@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from megbrain_py import debug
 from megbrain_py.errors import CompileError
-from megbrain_py.graph import Graph, Node, verify
+from megbrain_py.graph import Graph, Node, take_wishes, verify
 from megbrain_py.passes.chain import chain
 from megbrain_py.passes.cse import cse
 from megbrain_py.passes.fold import fold
@@ -48,7 +48,7 @@ def run(graph: Graph, pipeline: Sequence[Pass] = PIPELINE) -> Graph:
     folder = debug.dump_folder()
     off = _switched_off()
     known: set[Node] = set()
-    verify(graph, known=known)
+    graph = take_wishes(verify(graph, known=known))
     for number, one in enumerate(pipeline):
         if one.__name__ in off:
             continue

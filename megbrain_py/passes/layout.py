@@ -67,4 +67,4 @@ def _assign(graph: Graph, channels_last: frozenset[str]) -> Graph:
 
     placed = rewrite(graph, rewriter)
     updates = {parameter: in_layout(new, "rows") for parameter, new in placed.updates.items()}
-    return Graph(placed.outputs, updates)
+    return Graph(placed.outputs, updates, placed.wishes)

@@ -33,7 +33,7 @@ from megbrain_py.training.pictures import draw_measured
 from megbrain_py.training.policy import describe, learning_rates, total_steps
 from megbrain_py.training.progress import Display
 from megbrain_py.training.runs import image_folder
-from megbrain_py.training.shards import first, gathered, norm_group, together
+from megbrain_py.training.shards import first, gathered, norm_group, sharing_host, together
 from megbrain_py.training.start import freeze, load_weights
 from megbrain_py.training.step import Batch, ValidationLoss
 from megbrain_py.training.trainer import Trainer, step_of
@@ -121,10 +121,17 @@ def assemble(config: TrainConfig, show: Display) -> Trainer:
             f"config: devices={config.devices}, but there {'is' if size == 1 else 'are'} {size} "
             f"rank{'' if size == 1 else 's'} (`megbrain train` or training.devices starts them)"
         )
-    return together(lambda: _assemble(config, show))
+    train, val, model, options = together(lambda: _opened(config, show))
+    if config.fit_batch:
+        sharing = sharing_host()
+        config = first(lambda: _with_batch(config, train, val, model, show, sharing))
+    return together(lambda: _assembled(config, train, val, model, options, show))
 
 
-def _assemble(config: TrainConfig, show: Display) -> Trainer:
+def _opened(
+    config: TrainConfig, show: Display
+) -> tuple[CocoDataset, CocoDataset | None, Any, dict[str, Any]]:
+    """The data sets, and the detector that fits them with the options of its preset."""
     data = config.data
     train = open_data(data.train, data.train_images, "data.train", data.classes)
     val = open_data(data.val, data.val_images, "data.val", data.classes) if data.val else None
@@ -135,15 +142,26 @@ def _assemble(config: TrainConfig, show: Display) -> Trainer:
         )
     options = _model_options(config, train)
     model = make_model(config.model.preset, options, len(train.class_names), config.seed)
-    nn.sync_batch_norms(model, norm_group(config))
+    nn.sync_batch_norms(model)
     if config.best_by.startswith("segm_") and not has_masks(model):
         raise DataError(f"config: best_by={config.best_by} expects a model.mask, found none")
     if config.model.weights:
         load_weights(model, config.model.weights, config.model.leave_out, show.message)
     if config.model.freeze_at:
         freeze(model, config.model, show.message)
-    if config.fit_batch:
-        config = _with_batch(config, train, val, model, show)
+    return train, val, model, options
+
+
+def _assembled(
+    config: TrainConfig,
+    train: CocoDataset,
+    val: CocoDataset | None,
+    model: Any,
+    options: dict[str, Any],
+    show: Display,
+) -> Trainer:
+    data = config.data
+    nn.sync_batch_norms(model, norm_group(config))
     loader = train_loader(config, train, masks=has_masks(model))
     parts = _parts(config, train, val, loader, model, options)
     weights = sum(p.value.size for p in model.parameters())
@@ -174,9 +192,17 @@ def _assemble(config: TrainConfig, show: Display) -> Trainer:
 
 
 def _with_batch(
-    config: TrainConfig, train: CocoDataset, val: CocoDataset | None, model: Any, show: Display
+    config: TrainConfig,
+    train: CocoDataset,
+    val: CocoDataset | None,
+    model: Any,
+    show: Display,
+    sharing: int,
 ) -> TrainConfig:
-    """The configuration with the batch that fits the memory."""
+    """The configuration with the batch that fits the memory of every device.
+
+    sharing: devices that share this host's.
+    """
     single = replace(config, batch_size=1)
     loader = train_loader(single, train, masks=has_masks(model))
     measured = None if val is None else val_loader(single, val, model)
@@ -185,13 +211,16 @@ def _with_batch(
     detect = Detecting(model).function
 
     def programs(count: int) -> list[Program]:
-        batches = sorted(_blank(loader, count), key=lambda b: (-b["images"].size, -b["boxes"].size))
-        pictures = replace(config, batch_size=count).measured_batch
+        batches = _blank(loader, count * config.devices)
+        batches.sort(key=lambda b: (-b["images"].size, -b["boxes"].size))
+        pictures = replace(config, batch_size=count * config.devices).measured_batch
         seen = [] if measured is None else _blank(measured, pictures)
         return [*step_programs(step, batches), *measuring_programs(validation, detect, seen)]
 
-    most = max(1, min(loader.images_per_epoch, _LARGEST_STEP) // config.accumulate)
-    return fit_batch(config, step.state_bytes(), programs, most, show)
+    images = min(loader.images_per_epoch, _LARGEST_STEP) // config.accumulate
+    most = max(1, images // config.devices)
+    found = fit_batch(config, step.state_bytes(), programs, most, show, sharing)
+    return replace(found, batch_size=found.batch_size * config.devices)
 
 
 def _shared(config: TrainConfig) -> str:
@@ -295,5 +324,5 @@ def _parts(
 
 
 def _blank(loader: Loader, count: int = 0) -> list[Batch]:
-    """Batches of the loader's largest sizes; of `count` pictures, or as many as it takes."""
+    """The rank's rows of batches of the largest sizes; of `count` pictures, or as it takes them."""
     return [loader.blank(signature) for signature in loader.largest_signatures(count)]

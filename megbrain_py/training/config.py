@@ -194,10 +194,6 @@ class TrainConfig:
         limit = self.memory_limit
         if self.fit_batch and isinstance(limit, float):
             raise DataError(f"config: fit_batch expects memory in bytes, found {self.memory}")
-        if self.fit_batch and self.devices > 1:
-            raise DataError(
-                f"config: fit_batch expects one device, found {self.devices}; give batch_size"
-            )
         if self.data.short_sides and self.data.scale_jitter != (1.0, 1.0):
             raise DataError("config: give data.short_sides or data.scale_jitter, not both")
         if self.bn_size not in ("all", "local") and not (

@@ -25,15 +25,19 @@ def fit_batch(
     programs: Callable[[int], Sequence[Program]],
     most: int,
     show: Display,
+    sharing: int = 1,
 ) -> TrainConfig:
     """The configuration with the largest batch, of `most` pictures at most, that fits `memory`;
     or, where none is given, the memory that is free, without making values again.
+
+    sharing: devices that share what is free.
 
     held: bytes of weights and what the optimiser keeps. programs(n): all that runs on batches of n
     pictures, the one that takes the most first. CompileError where not even one picture fits what
     is free; with `memory` the answer is then one, and `keep_within` refuses with all details.
     """
-    limit, free, cache = config.memory_limit, free_memory(), config.data.cache_mb << 20
+    limit, free = config.memory_limit, free_memory() // sharing
+    cache = (config.data.cache_mb << 20) // (sharing if ranks.current().backend == "local" else 1)
     assert not isinstance(limit, float)  # the configuration refuses it
     room = int(_SHARE * free) - cache if limit is None else limit
     needs: dict[int, int] = {}
@@ -62,10 +66,11 @@ def fit_batch(
         )
     if not found:
         return replace(config, batch_size=1, fit_batch=False)
+    each = " on each device" if config.devices > 1 else ""
     more = needs.get(found + 1)
     take = "take" if limit is None else "can do with"
     show.message(
-        f"batch_size: {found} pictures fit {what}: they {take} {show_size(needs[found])}, "
+        f"batch_size: {found} pictures{each} fit {what}: they {take} {show_size(needs[found])}, "
         + (f"{found + 1} would need {show_size(more)}" if more else "more are not tried")
         + f" (planned: {', '.join(map(str, sorted(needs)))})"
     )

@@ -5,6 +5,7 @@ The trainer runs the same lines on every rank; where there is one, these functio
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar, cast
 
@@ -19,7 +20,14 @@ _TOLD = (MegBrainError, OSError)  # errors that are no bugs
 
 
 class Shared(Exception):
-    """Notes an error that every rank raises: one of them says it."""
+    """Notes an error that every rank raises, as its cause: one of them says it.
+
+    rank: whose it was; None where all met it, or rank 0 for all.
+    """
+
+    def __init__(self, rank: int | None = None) -> None:
+        super().__init__("on every rank" if rank is None else f"of rank {rank}, on every rank")
+        self.rank = rank
 
 
 def leads() -> bool:
@@ -32,7 +40,9 @@ def first(decide: Callable[[], T]) -> T:
     if ranks.current().size == 1:
         return decide()
     value, error = distributed.broadcast_object(_tried(decide) if leads() else None)
-    return cast(T, _given(value, error))
+    if error is not None:
+        raise error from Shared()
+    return cast(T, value)
 
 
 def together(do: Callable[[], T]) -> T:
@@ -40,8 +50,11 @@ def together(do: Callable[[], T]) -> T:
     if ranks.current().size == 1:
         return do()
     value, error = _tried(do)
-    errors = [e for e in distributed.all_gather_objects(error) if e is not None]
-    return cast(T, _given(value, errors[0] if errors else None))
+    errors = distributed.all_gather_objects(error)
+    found = [rank for rank, one in enumerate(errors) if one is not None]
+    if found:
+        raise errors[found[0]] from Shared(None if len(found) == len(errors) else found[0])
+    return cast(T, value)
 
 
 def _tried(do: Callable[[], T]) -> tuple[T | None, Exception | None]:
@@ -51,15 +64,15 @@ def _tried(do: Callable[[], T]) -> tuple[T | None, Exception | None]:
         return None, error
 
 
-def _given(value: T | None, error: Exception | None) -> T | None:
-    if error is not None:
-        raise error from Shared()
-    return value
+def shared(error: BaseException) -> Shared | None:
+    """The note on an error that all ranks raise."""
+    return error.__cause__ if isinstance(error.__cause__, Shared) else None
 
 
-def is_shared(error: BaseException) -> bool:
-    """Do all ranks raise this error?"""
-    return isinstance(error.__cause__, Shared)
+def sharing_host() -> int:
+    """How many ranks share this one's host."""
+    host = socket.gethostname()
+    return distributed.all_gather_objects(host).count(host)
 
 
 class StepNews(NamedTuple):

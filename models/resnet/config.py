@@ -49,4 +49,5 @@ CONFIGS = {
     "resnet101": ResNetConfig("bottleneck", (3, 4, 23, 3)),
     "cifar20": ResNetConfig("basic", (3, 3, 3), (16, 32, 64), "none", 16, 10),
     "laptop": ResNetConfig("basic", (1, 1, 1, 1), (32, 64, 128, 256), "small", 32),
+    "tiny": ResNetConfig("basic", (1, 1, 1, 1), (16, 32, 64, 128), "small", 16),
 }

@@ -2,6 +2,7 @@
 #include <cstring>
 #include <future>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "mb/communicator.h"
@@ -85,7 +86,8 @@ class AllReduce {
     done_ = group_.start_all_reduce(from(), to(), count_, dtype_, reduction_);
   }
   void wait() {
-    done_.get();
+    const std::string error = done_.get();
+    require(error.empty(), error);
     unpack();
   }
 
@@ -105,7 +107,7 @@ class AllReduce {
   Message in_, out_;
   std::int64_t count_;
   std::vector<char> buffer_;
-  std::future<void> done_;
+  std::future<std::string> done_;
 };
 
 Launch bind_all_reduce(const Call& call) {

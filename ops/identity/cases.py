@@ -13,6 +13,10 @@ CASES = [
     Case("print_channels_last", lambda x: F.print_value(channels_last(x)),
          {"x": normal(2, 3, 4, 5)}),
     Case("print_empty", F.print_value, {"x": normal(0, 4)}),
+    Case("hint", lambda x: F.exp(F.recompute_hint(F.exp(x))), {"x": normal(3, 4)}),
+    Case("hint_keep_channels_last",
+         lambda x: F.recompute_hint(channels_last(F.exp(x)), keep=True) * 2,
+         {"x": normal(2, 3, 4, 5)}),
     Case("print_scalar", F.print_value, {"x": normal()}),
 ]  # fmt: skip
 CASES += [
@@ -24,4 +28,6 @@ CASES += [
 ERRORS = [
     ErrorCase("no name", lambda x: F.name(x, ""), {"x": normal(3)},
               "name: the name must not be empty"),
+    ErrorCase("hint for an input", F.recompute_hint, {"x": normal(3)},
+              "recompute_hint: expected a value that is computed"),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Values as they are: given a name, or printed on their way."""
+"""Values as they are: given a name, printed on their way, or with a wish for their memory."""
 
 from __future__ import annotations
 
@@ -7,25 +7,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from megbrain_py.dtypes import Array, DType, Layout, TensorType
-from megbrain_py.errors import require
-from megbrain_py.graph import Node, Operator, Var
+from megbrain_py.errors import GraphError, require
+from megbrain_py.graph import Node, Operator, Var, describe, user_origin
 
 
-@dataclass(frozen=True)
-class Named(Operator, kernel="name"):
-    """x under a name by which compile() finds it. A view; passes drop it."""
-
-    label: str
+class _View(Operator):
+    """x as it is, without an instruction."""
 
     def infer(self, x: TensorType) -> TensorType:
-        require(bool(self.label), "the name must not be empty")
         return x
 
     def grad(self, node: Node, *dy: Any) -> Sequence[Var | None]:
         return [dy[0]]
-
-    def simplify(self, *inputs: Var) -> Sequence[Var] | None:
-        return [inputs[0]]
 
     def layouts(self, inputs: Sequence[TensorType]) -> tuple[Sequence[Layout], Sequence[Layout]]:
         return [inputs[0].layout], [inputs[0].layout]
@@ -35,6 +28,30 @@ class Named(Operator, kernel="name"):
 
     def reference(self, x: Array) -> Array:
         return x
+
+
+@dataclass(frozen=True)
+class Named(_View, kernel="name"):
+    """x under a name by which compile() finds it. Passes drop it."""
+
+    label: str
+
+    def infer(self, x: TensorType) -> TensorType:
+        require(bool(self.label), "the name must not be empty")
+        return x
+
+    def simplify(self, *inputs: Var) -> Sequence[Var] | None:
+        return [inputs[0]]
+
+
+@dataclass(frozen=True)
+class RecomputeHint(_View, kernel="recompute_hint"):
+    """x, which is to be made again for its later readers, or kept. The compiler takes it out."""
+
+    keep: bool
+
+    def wish(self) -> str:
+        return "keep" if self.keep else "again"
 
 
 @dataclass(frozen=True)
@@ -59,6 +76,23 @@ class PrintValue(Operator, kernel="print_value"):
 def name(x: Var, label: str) -> Var:
     """x under a name: `compile([..., label])` fetches it from within the graph. Costs nothing."""
     result: Var = Named(label)(x)
+    return result
+
+
+def recompute_hint(x: Var, *, keep: bool = False) -> Var:
+    """x, with a wish for `compile(memory_budget=...)`: use the result in the place of x.
+
+    The value should be made again for its later readers rather than kept in memory; with `keep`
+    it should be kept, and what makes it runs once. Without a budget, or where all fits, nothing is
+    made again. Results are bit-equal with and without hints; `plan.memory` says what they cost.
+    GraphError for an input, parameter or constant, which nothing makes.
+    """
+    if isinstance(x, Var) and x.node.op.source:
+        raise GraphError(
+            f"recompute_hint: expected a value that is computed\n  {describe(x)}\n"
+            f"  at {user_origin()}"
+        )
+    result: Var = RecomputeHint(keep)(x)
     return result
 
 

@@ -38,11 +38,11 @@ class Communicator {
   // are the same bits on every rank, and in every run with as many ranks.
   virtual void all_reduce(const void* in, void* out, std::int64_t count, DType dtype,
                           Reduction reduction) = 0;
-  // The same while the caller goes on: the values are in use until the result is there. Its `get`
-  // throws what went wrong. Other collectives may be called meanwhile; those of this kind end in
-  // the order in which they were started.
-  virtual std::future<void> start_all_reduce(const void* in, void* out, std::int64_t count,
-                                             DType dtype, Reduction reduction) = 0;
+  // The same while the caller goes on: the values are in use until the result is there. It says
+  // what went wrong, if anything: an exception would be shared by two threads. Other collectives
+  // may be called meanwhile; those of this kind end in the order in which they were started.
+  virtual std::future<std::string> start_all_reduce(const void* in, void* out, std::int64_t count,
+                                                    DType dtype, Reduction reduction) = 0;
   // `out` holds what every rank gave, in the order of ranks.
   virtual void all_gather(const void* in, void* out, std::int64_t count, DType dtype) = 0;
   // `in` is read on the root only.
