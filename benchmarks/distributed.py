@@ -167,7 +167,7 @@ def mpi_rank() -> None:
     count = MEGABYTES << 18
     w = mb.Parameter(np.ones(count, np.float32))
     step = mb.compile({}, updates={w: F.all_reduce(w)})
-    library = ctypes.CDLL(start._files_of("mpich")[-1])
+    library = ctypes.CDLL(start.files_of("mpich", "libmpi_abi.so")[-1])
     raw = library.MPI_Allreduce
     pointer, integer = ctypes.c_void_p, ctypes.c_int
     raw.argtypes = [pointer, pointer, integer, pointer, pointer, pointer]

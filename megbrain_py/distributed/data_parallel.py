@@ -25,8 +25,8 @@ def data_parallel(
     Neighbours in backward's order form buckets of at least `bucket_bytes`; the last may be smaller.
     Each is one collective, and one piece of memory, into which the gradients are written when they
     are made. It starts where the last of them is made, and goes on while backward does, until
-    something reads a sum; overlap=False waits at once, which may save the memory of a bucket or two.
-    group: None for all ranks.
+    something reads a sum; overlap=False waits at once, which may save the memory of a bucket or
+    two. group: None for all ranks.
     """
     members = len((ranks.everyone() if group is None else group).members)
     reduced: dict[int, Var] = {}

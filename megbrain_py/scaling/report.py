@@ -87,6 +87,7 @@ def _draw_beside_the_talk(axes: Any, predictions: Sequence[Prediction]) -> None:
     for batch, hours in TALK_HOURS.items():
         axes.annotate(f"{hours} h", (batch, TALK_HOURS[16] / hours), (6, -12),
                       textcoords="offset points", fontsize=9)  # fmt: skip
+    axes.margins(y=0.1)
     _axis(axes, batches, "images in a batch", "times as fast as with 16 images")
 
 
