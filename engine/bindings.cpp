@@ -123,12 +123,13 @@ std::size_t query(const py::handle& instruction, const py::list& input_types,
 // `contents`: an array in the order of memory, or None, for each input.
 double measure_instruction(const py::handle& instruction, const py::list& inputs,
                            const py::list& outputs, const py::list& contents, std::vector<int> over,
-                           const std::string& device) {
+                           bool cold, const std::string& device) {
   Measured measured{instruction_from_python(instruction),
                     types_from_python(inputs),
                     types_from_python(outputs),
                     {},
-                    std::move(over)};
+                    std::move(over),
+                    cold};
   for (const auto& array : contents) {
     const Tensor& type = measured.inputs.at(measured.contents.size());
     Tensor given;
@@ -267,7 +268,8 @@ PYBIND11_MODULE(_engine, module) {
   module.def("query", &query, py::arg("instruction"), py::arg("inputs"), py::arg("outputs"),
              py::arg("device"));
   module.def("measure", &measure_instruction, py::arg("instruction"), py::arg("inputs"),
-             py::arg("outputs"), py::arg("contents"), py::arg("over"), py::arg("device"));
+             py::arg("outputs"), py::arg("contents"), py::arg("over"), py::arg("cold"),
+             py::arg("device"));
   module.def("open_device", [](const std::string& device) { open_backend(device); });
   module.def("arena_bytes",
              [](const std::string& device) { return open_backend(device).scratch_size(); });

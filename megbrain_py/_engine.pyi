@@ -51,6 +51,7 @@ def measure(
     outputs: Sequence[TensorType],
     contents: Sequence[Array | None],
     over: Sequence[int],
+    cold: bool,
     device: str,
 ) -> float: ...
 def open_device(device: str) -> None: ...

@@ -235,8 +235,9 @@ def plans_within(
     """Plans of an optimised graph for several budgets; more bytes never cost more time."""
     query = functools.partial(engine.workspace_bytes, device=device)
     price = functools.partial(costs.estimate, device=device)
+    predict = functools.partial(costs.predict, device=device)
     with trace.span("plan memory"):
-        return lower_within(graph, query, price, budgets, device=device, effort=effort)
+        return lower_within(graph, query, price, predict, budgets, device=device, effort=effort)
 
 
 def optimised(

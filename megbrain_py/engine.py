@@ -89,6 +89,7 @@ def measured_seconds(
     *,
     contents: Sequence[Array | None] | None = None,
     over: Mapping[int, int] | None = None,
+    cold: bool = True,
     device: str = "cpu",
 ) -> float:
     """Median seconds of a few runs of the instruction's kernel, on memory that is given back.
@@ -96,13 +97,14 @@ def measured_seconds(
     contents: for each input its elements in the order of memory, or None for random numbers in
         [-1, 1), zeros where they are no floats.
     over: outputs that are written over an input, and which.
+    cold: no value is in the caches; else they are as the run before left them.
     EngineError as the kernel raises it.
     """
     given = [None] * len(inputs) if contents is None else list(contents)
     places = [(over or {}).get(o, -1) for o in range(len(outputs))]
     try:
         return float(
-            _engine.measure(instruction, list(inputs), list(outputs), given, places, device)
+            _engine.measure(instruction, list(inputs), list(outputs), given, places, cold, device)
         )
     except _engine.NativeError as error:
         raise EngineError(str(error)) from None

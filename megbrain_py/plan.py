@@ -86,8 +86,9 @@ class HintRecord:
 
 @dataclass(frozen=True)
 class BudgetRecord:
-    """What planning under a byte budget found. Bytes are of the scratch arena, seconds predicted,
-    or 0 where nothing had to be priced since all fitted.
+    """What planning under a byte budget found. Bytes are of the scratch arena, seconds predicted:
+    of the plan that makes nothing twice as it would run (costs.predict), and of what is made again;
+    0 where nothing had to be priced since all fitted.
 
     `vanilla_*`: of the plan that makes nothing twice, `vanilla_live` the bytes that hold values at
     each of its instructions. `bound`: no schedule within the budget takes less time, None when

@@ -281,7 +281,7 @@ def test_in_place_under_a_budget() -> None:
         y = F.exp(x)
         z = copy_later(y)
         program = Program(Graph({"z": F.tanh(z) + y if others else F.tanh(z)}))
-        graph = memory_problem(program, lambda *_: 1.0).graph
+        graph = memory_problem(program, lambda *_, **__: 1.0).graph
         start, wait = (graph.tasks[t] for t in (2, 3))
         ((taker, taken),) = start.permits
         assert (start.name, wait.name, taken) == ("copy_later", "wait", start.inputs[0])

@@ -21,6 +21,7 @@ from megbrain_py.op_testing import Benchmark, normal
 
 SMALL = {
     "resnet50": {"batch": 2, "size": 64},
+    "resnet1001": {"batch": 2, "size": 32, "depth": 11},
     "detector": {"batch": 1, "size": 64, "boxes": 3, "preset": "laptop"},
     "detect": {"size": 64, "preset": "laptop"},
     "roi_align": {"rois": 5, "channels": 3, "side": 16},
@@ -71,7 +72,7 @@ def test_worker_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
     worker.serve("fake_peer", "small", {"size": 7}, answers)
     first, second, third = map(json.loads, answers.getvalue().splitlines())
     assert first == {"facts": {"size": 7}} and calls == ["step"] * 4
-    assert set(second) == set(third) == {"seconds", "page_faults", "memory_bytes"}
+    assert set(second) == set(third) == {"seconds", "page_faults", "memory_bytes", "resident_bytes"}
 
 
 def test_a_worker_that_fails_is_named() -> None:
@@ -81,7 +82,7 @@ def test_a_worker_that_fails_is_named() -> None:
 
 def test_peer_files_stand_alone() -> None:
     """What runs in the peer's process imports nothing of the package."""
-    for name in ("worker.py", "torch_peer.py", "inputs.py"):
+    for name in ("worker.py", "torch_peer.py", "torch_preactivation.py", "inputs.py"):
         text = (Path(sides.HERE) / name).read_text()
         assert "import megbrain_py" not in text and "from megbrain_py" not in text, name
 

@@ -141,6 +141,36 @@ def test_files_and_their_number_are_bounded(
     assert max(file.stat().st_size for file in _files(tmp_path)) < 2000
 
 
+def test_what_is_in_place_and_what_is_warm_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[dict[int, int], bool]] = []
+
+    def measured(*_: object, over: dict[int, int], cold: bool, **__: object) -> float:
+        asked.append((over, cold))
+        return 3e-3 if cold else 1e-3
+
+    monkeypatch.setattr(engine, "measured_seconds", measured)
+    call = _only_call(F.relu(mb.placeholder("x", (8, 8))))
+    assert costs.estimate(*call) == 3e-3
+    assert costs.estimate(*call, over={}) == 3e-3
+    assert costs.estimate(*call, over={}, warm=1.0) == pytest.approx(1e-3)
+    assert costs.estimate(*call, over={}, warm=0.25) == pytest.approx(2.5e-3)
+    assert asked == [({0: 0}, True), ({}, True), ({}, False)]
+    huge = _only_call(F.relu(mb.placeholder("x", (costs.cache_bytes() // 4,))))
+    assert costs.estimate(*huge, warm=1.0) == 3e-3, "no cache holds it"
+
+
+def test_a_prediction_knows_what_the_caches_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "measured_seconds", lambda *_, cold, **__: 3e-3 if cold else 1e-3)
+    x = mb.placeholder("x", (1000, 1000))
+    chain = mb.compile(F.exp(F.tanh(F.softmax(x, 1)))).plan
+    monkeypatch.setattr(costs, "cache_bytes", lambda: 1 << 24)
+    assert costs.predict(chain) < 3 * 3e-3  # what tanh and exp read was written just before
+    monkeypatch.setattr(costs, "cache_bytes", lambda: 1 << 10)
+    assert costs.predict(chain) == pytest.approx(3e-3 * len(chain.instructions))
+
+
 def test_what_has_effects_is_not_run(capfd: pytest.CaptureFixture[str]) -> None:
     x = mb.placeholder("x", (3,))
     plan = mb.compile(F.print_value(x, "seen")).plan

@@ -80,7 +80,7 @@ def test_what_runs_once() -> None:
     updates = {**statistics, **optim.SGD(net.parameters()).updates(loss, 0.1)}
     program = Program(Graph({"loss": loss}, updates))
     place_updates(program)
-    tasks = memory_problem(program, lambda *_: 1.0).graph.tasks
+    tasks = memory_problem(program, lambda *_, **__: 1.0).graph.tasks
     once = {task.name for task in tasks if task.once}
     free = {task.name for task in tasks if not task.once}
     assert {"channel_moments", "sgd_update"} <= once - free
@@ -92,13 +92,31 @@ def test_equal_steps_are_priced_once() -> None:
     program = Program(Graph({"y": F.exp(F.relu(F.relu(x)))}))
     priced: list[str] = []
 
-    def price(instruction: Instruction, *_: Any) -> float:
+    def price(instruction: Instruction, *_: Any, **__: Any) -> float:
         priced.append(instruction.kernel)
         return float(len(priced))
 
     tasks = memory_problem(program, price).graph.tasks
     assert priced == ["relu", "exp"]
     assert [task.cost for task in tasks] == [0.0, 1.0, 1.0, 2.0]
+
+
+def test_runs_under_a_budget_are_in_place_where_they_may() -> None:
+    """A gradient is written over the value that the budgeted step reads last, as without one."""
+
+    def in_place(plan: Plan) -> int:
+        slots = plan.slots
+        return sum(
+            bool({slots[s].offset for s in i.outputs} & {slots[s].offset for s in i.inputs})
+            for i in plan.instructions
+            if i.kernel in {"channel_relu_affine_sum", "channel_affine_sum"}
+        )
+
+    vanilla, _ = training_step()
+    step, _ = training_step(memory_budget=0.75)
+    assert step.plan.memory.again
+    assert in_place(vanilla.plan) > 10
+    assert in_place(step.plan) > 0.8 * in_place(vanilla.plan)
 
 
 def test_state_counts_in_a_budget_of_bytes() -> None:
@@ -124,11 +142,11 @@ def test_a_budget_that_is_large_enough_changes_nothing() -> None:
 def test_where_all_fits_nothing_is_priced() -> None:
     x = mb.placeholder("x", (2, 3))
 
-    def price(*_: Any) -> float:
+    def price(*_: Any, **__: Any) -> float:
         raise AssertionError("measured though it fits")
 
     graph = Graph({"y": x + 1.0})
-    (plan,) = lower_within(graph, lambda *_: 0, price, ["1GiB"])
+    (plan,) = lower_within(graph, lambda *_: 0, price, price, ["1GiB"])
     assert isinstance(plan, Plan)
     assert plan.budget is not None
     assert plan.budget.seconds == 0

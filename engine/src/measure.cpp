@@ -122,7 +122,7 @@ double time_runs(Backend& backend, const Measured& measured, const Bound& bound,
       const auto over = std::count(measured.over.begin(), measured.over.end(), int(i));
       if (run == 0 || over > 0) fill_input(backend, bound.inputs[i], measured.contents.at(i));
     }
-    if (backend.shares_host_memory()) make_cold(bound);
+    if (measured.cold && backend.shares_host_memory()) make_cold(bound);
     const double start = now();
     launch(backend.stream());
     backend.synchronize();

@@ -17,11 +17,11 @@ CLASSES = 80  # of the detector, as in COCO
 NMS_IOU = 0.5
 
 
-def classification(batch: int, size: int) -> tuple[Array, Array]:
+def classification(batch: int, size: int, classes: int = 1000) -> tuple[Array, Array]:
     """Pictures [N, 3, S, S] and their labels."""
     rng = np.random.default_rng(0)
     pictures = rng.standard_normal((batch, 3, size, size), np.float32)
-    return pictures, rng.integers(0, 1000, batch)
+    return pictures, rng.integers(0, classes, batch)
 
 
 def random_boxes(rng: np.random.Generator, count: int, size: float, least: float = 8.0) -> Array:

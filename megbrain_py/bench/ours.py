@@ -13,33 +13,28 @@ import numpy as np
 
 import megbrain_py as mb
 from megbrain_py import functional as F
-from megbrain_py import nn, optim
-from megbrain_py.bench import inputs
-from megbrain_py.models.resnet import resnet
+from megbrain_py.bench import inputs, steps
+from megbrain_py.bench.steps import Built
 from megbrain_py.training.detector import Detecting, make_model
-from megbrain_py.training.step import TrainStep
 
-Built: TypeAlias = Callable[[], object]
 Workload: TypeAlias = tuple[Callable[[], object], dict[str, Any]]
 
-MOMENTUM, DECAY, RATE = 0.9, 1e-4, 0.001
 
+def _training(name: str) -> Callable[..., Workload]:
+    """A step of steps.py as a workload; a byte budget is `mb.compile`'s."""
 
-def resnet50(built: Built, batch: int, size: int) -> Workload:
-    """An SGD step of ResNet-50."""
-    pictures, labels = inputs.classification(batch, size)
-    model = resnet("resnet50")
-    built()
-    start = time.perf_counter()
-    x = mb.placeholder("x", pictures.shape)
-    y = mb.placeholder("y", labels.shape, "int64")
-    rate = mb.placeholder("rate", ())
-    with nn.train_mode() as statistics:
-        loss = F.cross_entropy(model(x), y)
-    sgd = optim.SGD(model.parameters(), momentum=MOMENTUM, weight_decay=DECAY)
-    step = mb.compile({"loss": loss}, updates={**statistics, **sgd.updates(loss, rate)})
-    facts = _facts(step, start)
-    return lambda: step(x=pictures, y=labels, rate=RATE), facts
+    def workload(built: Built, memory_budget: int | float | None = None, **sizes: Any) -> Workload:
+        started: list[float] = []
+
+        def model_is_built() -> None:
+            built()
+            started.append(time.perf_counter())
+
+        described = steps.STEPS[name](model_is_built, **sizes)
+        step = described.compile(memory_budget=memory_budget)
+        return lambda: step(**described.feeds), _facts(step, started[0])
+
+    return workload
 
 
 def _facts(function: mb.Function, start: float) -> dict[str, Any]:
@@ -48,24 +43,6 @@ def _facts(function: mb.Function, start: float) -> dict[str, Any]:
         "planned_bytes": function.peak_bytes,
         "instructions": len(function.plan.instructions),
     }
-
-
-def detector(built: Built, batch: int, size: int, boxes: int, preset: str = "r50_fpn") -> Workload:
-    """An SGD step of Faster R-CNN."""
-    fed = inputs.detection(batch, size, boxes)
-    model = make_model(preset, {}, inputs.CLASSES, seed=0)
-    built()
-    start = time.perf_counter()
-    sgd = optim.SGD(model.parameters(), momentum=MOMENTUM, weight_decay=DECAY)
-    step = TrainStep(model, sgd)
-    step([fed], 0, 0, RATE)
-    compiled = time.perf_counter()  # and made the first step
-    step([fed], 0, 0, RATE)
-    facts = {
-        "compile_seconds": (compiled - start) - (time.perf_counter() - compiled),
-        "planned_bytes": step.peak_bytes,
-    }
-    return lambda: step([fed], 0, 0, RATE), facts
 
 
 def detect(built: Built, size: int, preset: str = "r50_fpn") -> Workload:
@@ -140,8 +117,7 @@ def nms(built: Built, boxes: int) -> Workload:
 
 
 WORKLOADS: Mapping[str, Callable[..., Workload]] = {
-    "resnet50": resnet50,
-    "detector": detector,
+    **{name: _training(name) for name in steps.STEPS},
     "detect": detect,
     "roi_align": roi_align,
     "prroi": prroi,

@@ -32,11 +32,13 @@ class Turn:
     """What a turn of some steps took: seconds of all, page faults of all, memory since the model.
 
     memory_bytes: the most that was resident so far, less what was when the model had been built.
+    resident_bytes: the same of the whole process.
     """
 
     seconds: float
     page_faults: int
     memory_bytes: int
+    resident_bytes: int
 
 
 class Side:

@@ -5,6 +5,7 @@ Each workload does what the one of the same name in ours.py does, on the same nu
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -16,18 +17,58 @@ MOMENTUM, DECAY, RATE = 0.9, 1e-4, 0.001
 Workload = tuple[Callable[[], object], dict[str, Any]]
 
 
-def resnet50(built: Any, batch: int, size: int, compile: bool = False) -> Workload:
-    """An SGD step of ResNet-50, channels_last, eager unless `compile`."""
+def resnet50(
+    built: Any,
+    batch: int,
+    size: int,
+    compile: bool = False,
+    activation_budget: float | None = None,
+    checkpoint: bool = False,
+) -> Workload:
+    """An SGD step of ResNet-50, channels_last, eager unless `compile`.
+
+    activation_budget: torch.compile's, a share of what it would save for the backward pass.
+    checkpoint: each block's inner values are made again.
+    """
     torch: Any = importlib.import_module("torch")
     torchvision: Any = importlib.import_module("torchvision")
-    last = torch.channels_last
-    pictures, labels = inputs.classification(batch, size)
-    model = torchvision.models.resnet50().to(memory_format=last)
-    x = torch.from_numpy(pictures).contiguous(memory_format=last)
+    model = torchvision.models.resnet50().to(memory_format=torch.channels_last)
+    if checkpoint:
+        again: Any = importlib.import_module("torch.utils.checkpoint")
+        for module in model.modules():
+            if isinstance(module, torchvision.models.resnet.Bottleneck):
+                module.forward = functools.partial(
+                    again.checkpoint, module.forward, use_reentrant=False
+                )
+    if activation_budget is not None:
+        config: Any = importlib.import_module("torch._functorch.config")
+        config.activation_memory_budget = activation_budget
+    forward = torch.compile(model) if compile else model
+    return _classifier(torch, built, model, forward, *inputs.classification(batch, size))
+
+
+def resnet1001(built: Any, batch: int, size: int, depth: int = 1001, segments: int = 0) -> Workload:
+    """An SGD step of the pre-activation network, channels_last; segments: of checkpoint_sequential,
+    none with 0."""
+    torch: Any = importlib.import_module("torch")
+    again: Any = importlib.import_module("torch.utils.checkpoint")
+    nets: Any = importlib.import_module("torch_preactivation")
+    classes = 10
+    model = nets.PreactivationResNet(depth, classes).to(memory_format=torch.channels_last)
+    if segments:
+        model.through = lambda blocks, x: again.checkpoint_sequential(
+            blocks, segments, x, use_reentrant=False
+        )
+    return _classifier(torch, built, model, model, *inputs.classification(batch, size, classes))
+
+
+def _classifier(
+    torch: Any, built: Any, model: Any, forward: Any, pictures: Any, labels: Any
+) -> Workload:
+    x = torch.from_numpy(pictures).contiguous(memory_format=torch.channels_last)
     y = torch.from_numpy(labels)
     built()
     sgd = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
-    forward = torch.compile(model) if compile else model
 
     def step() -> float:
         sgd.zero_grad()
@@ -132,6 +173,7 @@ def nms(built: Any, boxes: int) -> Workload:
 
 WORKLOADS = {
     "resnet50": resnet50,
+    "resnet1001": resnet1001,
     "detector": detector,
     "detect": detect,
     "roi_align": roi_align,

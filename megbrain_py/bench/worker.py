@@ -42,8 +42,13 @@ def serve(module: str, workload: str, options: dict[str, Any], answers: TextIO) 
             step()
         seconds = time.perf_counter() - start
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
-        memory = status_bytes("VmHWM") - at_model[0]
-        answer(seconds=seconds, page_faults=faults, memory_bytes=memory)
+        most = status_bytes("VmHWM")
+        answer(
+            seconds=seconds,
+            page_faults=faults,
+            memory_bytes=most - at_model[0],
+            resident_bytes=most,
+        )
 
 
 if __name__ == "__main__":

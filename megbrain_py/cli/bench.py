@@ -11,6 +11,7 @@ _DETECTOR = {"batch": 2, "size": 512, "boxes": 8}
 _ROIS = {"rois": 512, "channels": 256, "side": 128}
 _WORKLOADS: Mapping[str, tuple[str, Mapping[str, int]]] = {
     "resnet50": ("training step of ResNet-50", _RESNET),
+    "resnet1001": ("training step of ResNet-1001 for CIFAR-10", {"batch": 32, "size": 32}),
     "detector": ("training step of Faster R-CNN R50-FPN", _DETECTOR),
     "detect": ("Faster R-CNN R50-FPN on one picture", {"size": 512}),
     "roi_align": ("RoI Align, forward and backward", _ROIS),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TypeAlias
@@ -50,6 +50,7 @@ def lower_within(
     graph: Graph,
     query: Query,
     price: Price,
+    predict: Callable[[Plan], float],
     budgets: Sequence[MemoryBudget],
     *,
     device: str = "cpu",
@@ -59,9 +60,9 @@ def lower_within(
     """A plan for each budget; values are made again where that saves enough memory.
 
     budgets: bytes of state and scratch memory together, as a number or as text ("3GiB"), or, below
-    1, a share of the scratch memory that the plan of `lower` takes. price: seconds that an
-    instruction takes. Where that plan fits it is the answer, and where it fits all budgets nothing
-    is priced.
+    1, a share of the scratch memory that the plan of `lower` takes. Where that plan fits it is the
+    answer, and where it fits all budgets nothing is priced. price: seconds of one more run of an
+    instruction. predict: seconds of that plan; what is made again comes on top.
     """
     program = _read(graph, query)
     once = each_once(program)
@@ -73,13 +74,13 @@ def lower_within(
     seconds = 0.0  # nothing is priced where all fits: measuring takes a while
     if tight:
         order = [run.step for run in once.runs]
-        problem = memory_problem(program, price)
+        problem = memory_problem(program, price, once)
         found = plan_within(problem, tight, effort, progress, order)
         hints: list[HintRecord] = []
         if wishes := wishes_of(problem):
             wished = plan_within(as_wished(problem, wishes), tight, effort, progress, order)
             found, hints = followed(problem, wishes, found, wished)
-        seconds = sum(task.cost for task in problem.graph.tasks)
+        seconds = predict(vanilla)
         for bytes, fitted, hint in zip_longest(tight, found, hints):
             record = _record(problem, vanilla, live, effort, seconds, fitted)
             record = replace(record, hints=hint)
@@ -126,14 +127,17 @@ def _record(
     seconds: float,
     fitted: Fitted[Arrangement],
 ) -> BudgetRecord:
+    """seconds: of the vanilla plan; what is made again, at the planner's prices, comes on top."""
     schedule = fitted.schedule
+    once = sum(task.cost for task in problem.graph.tasks)
+    cost, bound = schedule.cost, schedule.lower_bound
     limiting = problem.step(schedule.limiting) if schedule.limiting >= 0 else None
     return BudgetRecord(
         fitted.budget,
         effort,
-        seconds if schedule.cost is None else schedule.cost,
+        seconds if cost is None else seconds + max(cost - once, 0.0),
         seconds,
-        schedule.lower_bound,
+        None if bound is None else seconds + max(bound - once, 0.0),
         vanilla.scratch_bytes,
         live,
         "nothing" if limiting is None else f"{limiting.kernel} at {limiting.origin}",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 from megbrain_py.dtypes import TensorType
 from megbrain_py.graph import Var
@@ -14,7 +14,19 @@ from megbrain_py.plan import Instruction
 from megbrain_py.planning.memory import round_up
 from megbrain_py.planning.memplan import MemoryGraph, Task
 
-Price: TypeAlias = Callable[[Instruction, Sequence[TensorType], Sequence[TensorType]], float]
+
+class Price(Protocol):
+    """Seconds that an instruction takes when it runs once more; `over`: its outputs that are
+    written over an input, and which."""
+
+    def __call__(
+        self,
+        instruction: Instruction,
+        inputs: Sequence[TensorType],
+        outputs: Sequence[TensorType],
+        *,
+        over: Mapping[int, int],
+    ) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -111,8 +123,10 @@ class _Tensors:
         self._held[step], self._permits[step] = held, permits
 
 
-def memory_problem(program: Program, price: Price) -> MemoryProblem:
+def memory_problem(program: Program, price: Price, once: Runs | None = None) -> MemoryProblem:
     """Sizes are rounded as the arena rounds them; costs are seconds.
+
+    once: a plan without recomputation; what it does in place is priced so.
 
     The engine copies all feeds before the first instruction, so one task makes them and every
     task without inputs waits for it. A task whose result is state must run though nobody reads it:
@@ -124,7 +138,7 @@ def memory_problem(program: Program, price: Price) -> MemoryProblem:
     kept = {tensors.token(step) for step in program.steps if _must_run(program, step)}
     fed = tensors.of(list(program.graph.placeholders.values()))
     tasks = [Task("feeds", 0.0, (), (*fed, tensors.token(None)), once=True)]
-    costs = _costs(program, price)
+    costs = _costs(program, price, once)
     backward: set[Step] = set()
     updated = {program.storage[p] for p in program.graph.updates}
     for step, inputs in zip(program.steps, reads, strict=True):
@@ -148,17 +162,19 @@ def memory_problem(program: Program, price: Price) -> MemoryProblem:
     return MemoryProblem(program, tensors.storages, graph)
 
 
-def _costs(program: Program, price: Price) -> dict[Step, float]:
+def _costs(program: Program, price: Price, once: Runs | None) -> dict[Step, float]:
     """What each step costs; equal ones are priced once. A wait's cost is in its starter's."""
+    over = {} if once is None else {run.step: run.over for run in once.runs}
     known: dict[Any, float] = {}
     found: dict[Step, float] = {}
     for step in program.steps:
         taken, given = step.types
-        key = step.kernel, step.op, tuple(taken), tuple(given)
+        places = over.get(step, {})
+        key = step.kernel, step.op, tuple(taken), tuple(given), tuple(places.items())
         if step.waits_for is not None:
             known[key] = 0.0
         elif key not in known:
-            known[key] = price(step.instruction((), ()), taken, given)
+            known[key] = price(step.instruction((), ()), taken, given, over=places)
         found[step] = known[key]
     return found
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from megbrain_py.graph import Var
 from megbrain_py.lowering.program import Program, Step, Storage
@@ -23,6 +23,12 @@ class Run:
     outputs: tuple[Storage, ...]
     again: int = 0
 
+    @property
+    def over(self) -> dict[int, int]:
+        """Outputs that are written over an input, and which."""
+        places = {storage: i for i, storage in enumerate(self.inputs)}
+        return {o: places[s] for o, s in enumerate(self.outputs) if s in places}
+
 
 @dataclass(frozen=True)
 class Runs:
@@ -35,16 +41,16 @@ class Runs:
 
 def each_once(program: Program) -> Runs:
     """The steps in an order of few live bytes, in place where they may."""
-    order = _order(program)
-    place = _overwrite_dead_inputs(program, order)
 
     def places(variables: Sequence[Var]) -> tuple[Storage, ...]:
-        return tuple(place[program.storage[v]] for v in variables)
+        return tuple(program.storage[v] for v in variables)
 
-    return Runs(
-        [Run(step, places(step.inputs), places(step.outputs)) for step in order],
-        {name: (v, places([v])[0]) for name, v in program.graph.placeholders.items()},
-        {name: (v, places([v])[0]) for name, v in program.fetched.items()},
+    return in_place(
+        Runs(
+            [Run(step, places(step.inputs), places(step.outputs)) for step in _order(program)],
+            {name: (v, program.storage[v]) for name, v in program.graph.placeholders.items()},
+            {name: (v, program.storage[v]) for name, v in program.fetched.items()},
+        )
     )
 
 
@@ -102,27 +108,24 @@ def _order(program: Program) -> list[Step]:
     return [program.steps[t] for t in delay(problem, order, waits, limit)]
 
 
-def _overwrite_dead_inputs(program: Program, order: Sequence[Step]) -> dict[Storage, Storage]:
-    """For each storage the one whose memory it takes: its own, or that of an input which dies at
-    the step that makes it, where the operator permits."""
-    last: dict[Storage, Step] = {}
-    for step in order:
-        for v in (*step.inputs, *step.outputs):
-            storage = program.storage[v]
-            if step.waits_for is None or last[storage] is not step.waits_for:
-                last[storage] = step  # a wait alone does not keep its step from writing in place
-    kept = {program.storage[v] for v in program.fetched.values()}
-    place = {storage: storage for storage in program.storage.values()}
+def in_place(runs: Runs, apart: Container[Storage] = ()) -> Runs:
+    """The same with outputs in the memory of inputs that die at the run which makes them, where the
+    operator permits; but those in `apart`."""
+    first, last = _first_and_last(runs)
+    kept = {storage for _, storage in runs.fetches.values()}
+    place = {storage: storage for storage in last}
     owns = {storage: [storage] for storage in place}
-    for step in order:
-        inputs = [place[program.storage[v]] for v in step.inputs]
+    for t, run in enumerate(runs.runs):
+        inputs = [place[s] for s in run.inputs]
         placed: set[int] = set()  # outputs that have found a place
-        for o, i in step.permits():
-            old, new = inputs[i], place[program.storage[step.outputs[o]]]
-            taken = {place[program.storage[v]] for v in step.outputs}
-            if o in placed or old in kept or old in taken or last[old] is not step:
+        for o, i in run.step.permits():
+            old, new = inputs[i], place[run.outputs[o]]
+            taken = {place[s] for s in run.outputs}
+            if run.outputs[o] in apart or o in placed or old in kept or old in taken:
                 continue
-            if new.state is None and may_take(step, inputs, o, i, new.size):
+            if last[old] != t or first[new] != t:
+                continue
+            if new.state is None and may_take(run.step, inputs, o, i, new.size):
                 placed.add(o)
                 for storage in owns.pop(new):
                     place[storage] = old
@@ -130,7 +133,32 @@ def _overwrite_dead_inputs(program: Program, order: Sequence[Step]) -> dict[Stor
                 last[old] = last[new]
                 if new in kept:
                     kept.add(old)
-    return place
+
+    def moved(run: Run) -> Run:
+        inputs, outputs = (tuple(place[s] for s in own) for own in (run.inputs, run.outputs))
+        return replace(run, inputs=inputs, outputs=outputs)
+
+    def ports(named: Mapping[str, tuple[Var, Storage]]) -> dict[str, tuple[Var, Storage]]:
+        return {name: (v, place[storage]) for name, (v, storage) in named.items()}
+
+    return Runs([moved(run) for run in runs.runs], ports(runs.feeds), ports(runs.fetches))
+
+
+def _first_and_last(runs: Runs) -> tuple[dict[Storage, int], dict[Storage, int]]:
+    """The runs that use each storage first and last. A wait alone is no use: it does not keep its
+    step from writing in place."""
+    first = {storage: -1 for _, storage in runs.feeds.values()}
+    last = {storage: -1 for _, storage in (*runs.feeds.values(), *runs.fetches.values())}
+    started: dict[Step, int] = {}
+    for t, run in enumerate(runs.runs):
+        if run.step.asynchronous:
+            started[run.step] = t
+        before = started[run.step.waits_for] if run.step.waits_for is not None else None
+        for storage in (*run.inputs, *run.outputs):
+            first.setdefault(storage, t)
+            if before is None or last[storage] != before:
+                last[storage] = t
+    return first, last
 
 
 def may_take(step: Step, inputs: Sequence[Storage], output: int, input: int, size: int) -> bool:

@@ -12,14 +12,16 @@ from megbrain_py.lowering.memory_graph import (
     runs_of,
     without_stale_reads,
 )
-from megbrain_py.lowering.place import Placed, place
-from megbrain_py.lowering.program import Step
-from megbrain_py.lowering.runs import Runs
+from megbrain_py.lowering.place import Allocate, Placed, place
+from megbrain_py.lowering.program import Step, Storage
+from megbrain_py.lowering.runs import Runs, in_place
 from megbrain_py.planning import memory
 from megbrain_py.planning.arena import Arranged, Fitted, fit_arena
 from megbrain_py.planning.memory import Allocation, Buffer
 from megbrain_py.planning.recompute import Effort, Progress, events
 from megbrain_py.planning.replay import replay
+
+_ROUNDS = 4  # of giving values memory of their own
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,31 @@ def plan_within(
         def allocate(buffers: Sequence[Buffer]) -> Allocation:
             return memory.allocate(buffers, wanted=budget)
 
-        placed = place(made, allocate)
+        chosen, placed = _in_place_within(made, budget, allocate)
         overlaps = asynchronous and placed.height <= budget
         for limit in (budget, placed.lower_bound) if overlaps else ():
-            later = with_late_waits(made, limit)
-            moved = place(later, allocate)
+            later, moved = _in_place_within(with_late_waits(made, limit), budget, allocate)
             if moved.height <= budget:
                 return Arranged(moved.height, Arrangement(later, moved))
-        return Arranged(placed.height, Arrangement(made, placed))
+        return Arranged(placed.height, Arrangement(chosen, placed))
 
     number = {step: t for t, step in enumerate(problem.program.steps, 1)}
     seed = [0, *(number[step] for step in order)]
     return fit_arena(problem.graph, budgets, effort, progress, arrange, [seed])
+
+
+def _in_place_within(runs: Runs, budget: int, allocate: Allocate) -> tuple[Runs, Placed]:
+    """What runs in place takes less time and fewer bytes, but lives longer, which is harder to
+    place: what is made beside a value that ends above the budget gets memory of their own again."""
+    apart: set[Storage] = set()
+    for _ in range(_ROUNDS):
+        chosen = in_place(runs, apart)
+        placed = place(chosen, allocate)
+        if placed.height <= budget:
+            return chosen, placed
+        high = [placed.lives[s] for s, at in placed.offsets.items() if at + s.size > budget]
+        for t, (before, after) in enumerate(zip(runs.runs, chosen.runs, strict=True)):
+            if any(begin <= t <= end for begin, end in high):
+                moved = zip(before.outputs, after.outputs, strict=True)
+                apart.update(own for own, other in moved if own is not other)
+    return runs, place(runs, allocate)

@@ -16,11 +16,11 @@ struct Measured {
   // floats, zeros for all others.
   std::vector<const void*> contents;
   std::vector<int> over;  // for each output the input that it is written over, or -1
+  bool cold = true;  // the caches hold none of the values; else what they can hold of the last run
 };
 
 // Median seconds of a launch. It works on the memory after the scratch block's, which is given
-// back: nothing that is loaded notices. The caches hold none of the values, as in a step that
-// makes more than they hold. Throws Error as the kernel does.
+// back: nothing that is loaded notices. Throws Error as the kernel does.
 double measure(const Measured& measured, const std::string& device);
 
 }  // namespace mb
