@@ -11,7 +11,7 @@ import pytest
 import megbrain_py as mb
 from megbrain_py import engine, nn, optim
 from megbrain_py import functional as F
-from megbrain_py.bench import ours
+from megbrain_py.bench import ours, steps
 from megbrain_py.dtypes import Array
 from megbrain_py.instruments.check import Checker
 from megbrain_py.plan import Instruction, Plan, Slot
@@ -187,8 +187,8 @@ def test_training_steps_pass(level: str, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_detector_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing in it makes Inf or NaN on the way, nor reads what was overwritten."""
     monkeypatch.setenv("MB_CHECK", "2")
-    step, _ = ours.detector(lambda: None, batch=1, size=64, boxes=3, preset="laptop")
-    step()
+    step = steps.detector(lambda: None, batch=1, size=64, boxes=3, preset="laptop")
+    step.compile()(**step.feeds)
     detect, _ = ours.detect(lambda: None, size=64, preset="laptop")
     detect()
 
