@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import megbrain_py as mb
+from megbrain_py import costs, nn, optim
 from megbrain_py import functional as F
-from megbrain_py import nn, optim
 
 WIDTH, LAYERS, ROWS = 48, 12, 96
 
@@ -101,6 +101,17 @@ def test_a_wish_to_make_again_is_followed_though_it_costs_more() -> None:
     assert record.vanilla_seconds == pytest.approx(plain.plan.budget.vanilla_seconds)
     assert record.extra > 0
     assert step.plan.memory.to_json()["hints"]["again"] == 3
+
+
+def test_seconds_without_hints_are_of_the_plan_as_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As all other seconds of the record, not the planner's prices alone."""
+    monkeypatch.setattr(costs, "predict", lambda plan, device: 10.0)
+    plain, _ = chain(memory_budget=0.75)
+    step, _ = chain(lambda k, value: mb.recompute_hint(value), memory_budget=0.75)
+    record = step.plan.budget
+    assert record is not None and record.hints is not None and plain.plan.budget is not None
+    assert record.hints.seconds == pytest.approx(plain.plan.budget.seconds)
+    assert record.hints.seconds > 10.0
 
 
 def test_without_need_hints_do_nothing() -> None:

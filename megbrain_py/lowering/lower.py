@@ -82,8 +82,7 @@ def lower_within(
             found, hints = followed(problem, wishes, found, wished)
         seconds = predict(vanilla)
         for bytes, fitted, hint in zip_longest(tight, found, hints):
-            record = _record(problem, vanilla, live, effort, seconds, fitted)
-            record = replace(record, hints=hint)
+            record = _record(problem, vanilla, live, effort, seconds, fitted, hint)
             by_bytes[bytes] = _answer(program, vanilla, fitted, record)
     fits = BudgetRecord(
         0, effort, seconds, seconds, seconds, vanilla.scratch_bytes, live, "nothing", 0.0
@@ -126,22 +125,28 @@ def _record(
     effort: Effort,
     seconds: float,
     fitted: Fitted[Arrangement],
+    hints: HintRecord | None,
 ) -> BudgetRecord:
     """seconds: of the vanilla plan; what is made again, at the planner's prices, comes on top."""
     schedule = fitted.schedule
     once = sum(task.cost for task in problem.graph.tasks)
-    cost, bound = schedule.cost, schedule.lower_bound
     limiting = problem.step(schedule.limiting) if schedule.limiting >= 0 else None
+
+    def predicted(cost: float | None) -> float | None:
+        return None if cost is None else seconds + max(cost - once, 0.0)
+
+    taken = predicted(schedule.cost)
     return BudgetRecord(
         fitted.budget,
         effort,
-        seconds if cost is None else seconds + max(cost - once, 0.0),
+        seconds if taken is None else taken,
         seconds,
-        None if bound is None else seconds + max(bound - once, 0.0),
+        predicted(schedule.lower_bound),
         vanilla.scratch_bytes,
         live,
         "nothing" if limiting is None else f"{limiting.kernel} at {limiting.origin}",
         schedule.seconds,
+        None if hints is None else replace(hints, seconds=predicted(hints.seconds)),
     )
 
 

@@ -46,7 +46,7 @@ def followed(
     wished: Sequence[Fitted[Arrangement]],
 ) -> tuple[list[Fitted[Arrangement]], list[HintRecord]]:
     """For each budget, smallest first, the answer that follows the wishes, or the plain one where
-    none was found; and what following them means.
+    none was found; and what following them means, its seconds at the planner's prices.
 
     Costs and bounds are those without wishes. More bytes never cost more.
     """
