@@ -1,6 +1,8 @@
-"""Graph -> text and Graphviz dot."""
+"""Graph -> text and Graphviz dot; tables as text."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from megbrain_py.graph import Graph, Var
 from megbrain_py.parameter import Parameter
@@ -45,3 +47,12 @@ def to_dot(graph: Graph) -> str:
         lines.append(f'  u{k} [label="update", shape=ellipse]; n{number[new.node]} -> u{k};')
         lines.append(f"  u{k} -> n{number[parameter.node]} [style=dashed, constraint=false];")
     return "\n".join([*lines, "}"])
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of cells right-aligned in columns; a row may end early."""
+    width = max(map(len, rows))
+    widths = [max(len(row[at]) for row in rows if len(row) > at) for at in range(width)]
+    return [
+        "  ".join(cell.rjust(wide) for cell, wide in zip(row, widths, strict=False)) for row in rows
+    ]

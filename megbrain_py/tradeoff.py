@@ -15,6 +15,7 @@ from megbrain_py.lowering import MemoryBudget, Refused
 from megbrain_py.plan import BudgetRecord, Plan
 from megbrain_py.planning.recompute import Effort
 from megbrain_py.planning.sizes import show_size
+from megbrain_py.printing import columns
 
 _SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 
@@ -46,12 +47,7 @@ class Tradeoff:
             f"effort {record.effort}; each budget holds {show_size(plain.state_bytes)} of "
             "parameters and constants"
         )
-        rows = [_COLUMNS, *(self._row(point) for point in self.points)]
-        widths = [max(len(row[k]) for row in rows if len(row) > k) for k in range(len(_COLUMNS))]
-        lines = [head]
-        for row in rows:
-            cells = zip(row, widths, strict=False)
-            lines.append("  ".join(cell.rjust(width) for cell, width in cells))
+        lines = [head, *columns([_COLUMNS, *(self._row(point) for point in self.points)])]
         if any(point.plan is None for point in self.points):
             lines.append(self._refused())
         return "\n".join(lines)

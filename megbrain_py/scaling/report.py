@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from megbrain_py.printing import columns
 from megbrain_py.scaling.predict import Prediction
 from megbrain_py.viz.curves import save_figure
 
@@ -31,11 +32,7 @@ def table(predictions: Sequence[Prediction]) -> str:
              f"{found.images_per_second:.2f}", f"{found.efficiency:.1%}",
              f"{found.epoch_hours:.2f}", *shares)
         )  # fmt: skip
-    widths = [max(len(row[at]) for row in rows) for at in range(len(_HEAD))]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    )
+    return "\n".join(columns(rows))
 
 
 def write_json(
