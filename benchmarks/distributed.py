@@ -42,7 +42,7 @@ Run = Callable[..., mb.Function]  # one step; profile=True times its instruction
 def training_step(model: str, batch: int, size: int, *, overlap: bool = True) -> Run:
     """One training step on this rank's share of the batch."""
     made = STEPS[model](batch // ranks.current().size, size, overlap=overlap)
-    step = mb.compile(made.outputs, updates=made.updates)
+    step = made.compile()
 
     def run(profile: bool = False) -> mb.Function:
         step(**made.feeds, profile=profile)

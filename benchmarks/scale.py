@@ -12,7 +12,6 @@ import argparse
 
 import numpy as np
 
-import megbrain_py as mb
 from megbrain_py import distributed, engine
 from megbrain_py.bench.pairs import seconds
 from megbrain_py.scaling.measure import local_link
@@ -26,7 +25,7 @@ def measured(model: str, batch: int, size: int, devices: int, steps: int) -> flo
 
     def program() -> float:
         made = STEPS[model](batch, size)
-        step = mb.compile(made.outputs, updates=made.updates)
+        step = made.compile()
         times = []
         for _ in range(steps + 1):
             distributed.barrier()

@@ -11,13 +11,13 @@ import pytest
 import megbrain_py as mb
 from megbrain_py import distributed, engine, nn
 from megbrain_py import functional as F
+from megbrain_py.bench.steps import TrainingStep
 from megbrain_py.cli.main import main
 from megbrain_py.node import Operator
 from megbrain_py.ops.collective.collective import AllReduce, AllReduceLater
 from megbrain_py.plan import WAIT, Instruction, Plan, Slot
 from megbrain_py.scaling.network import NETWORKS, Cluster, Link, Seconds
 from megbrain_py.scaling.predict import COCO_IMAGES, compute_seconds, plan_of, predict
-from megbrain_py.scaling.steps import Step
 from megbrain_py.scaling.timeline import step_time
 
 SLOW = Link(latency=1.0, bandwidth=10.0)  # seconds; bytes a second
@@ -97,7 +97,7 @@ def test_processors_that_add_themselves_hide_nothing() -> None:
     assert (found.seconds, found.exposed, found.hidden) == (61.0, 11.0, 0.0)
 
 
-def small_step() -> Step:
+def small_step() -> TrainingStep:
     """A few layers with sync batch norm, four images."""
     net = nn.Sequential(
         nn.Conv2d(30, 64, 1), nn.BatchNorm2d(64), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
@@ -110,7 +110,8 @@ def small_step() -> Step:
     weights = net.parameters()
     summed = distributed.data_parallel(mb.gradients(loss, weights))
     new = {w: w - 0.1 * g for w, g in zip(weights, summed, strict=True)}
-    return Step({"loss": loss}, {**updates, **new}, {"x": np.zeros((4, 30, 1, 1), np.float32)})
+    feeds = {"x": np.zeros((4, 30, 1, 1), np.float32)}
+    return TrainingStep({"loss": loss}, {**updates, **new}, feeds)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
-"""Training steps before they are compiled: what benchmarks compile in one way or another.
+"""Training steps before they are compiled: what benchmarks and `megbrain scale` look at.
 
-A step builds its model, calls `built`, and describes the rest.
+A step builds its model, calls `built`, and describes the rest. Where there are ranks it is one
+rank's, of so many images each, with batch norms over all ranks; overlap: as in `data_parallel`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import megbrain_py as mb
+from megbrain_py import distributed, nn, optim
 from megbrain_py import functional as F
-from megbrain_py import nn, optim
 from megbrain_py.bench import inputs
 from megbrain_py.models.resnet import PreactivationResNet, resnet
 from megbrain_py.training.detector import make_model
@@ -36,45 +37,63 @@ class TrainingStep:
 
 
 def _with_sgd(
-    model: nn.Module, loss: mb.Var, statistics: Mapping[mb.Parameter, mb.Var], feeds: Any
+    model: nn.Module,
+    own: mb.Var,
+    statistics: Mapping[mb.Parameter, mb.Var],
+    feeds: Mapping[str, Any],
+    overlap: bool,
 ) -> TrainingStep:
-    sgd = optim.SGD(model.parameters(), momentum=MOMENTUM, weight_decay=DECAY)
-    updates = {**statistics, **sgd.updates(loss, mb.placeholder("rate", ()))}
-    return TrainingStep({"loss": loss}, updates, {**feeds, "rate": RATE})
+    """own: the rank's share of the loss."""
+    weights = model.parameters()
+    summed = distributed.data_parallel(mb.gradients(own, weights), overlap=overlap)
+    sgd = optim.SGD(weights, momentum=MOMENTUM, weight_decay=DECAY)
+    updates = {**statistics, **sgd.updates(summed, mb.placeholder("rate", ()))}
+    return TrainingStep({"loss": F.all_reduce(own)}, updates, {**feeds, "rate": RATE})
 
 
-def _classifier(built: Built, model: nn.Module, pictures: Any, labels: Any) -> TrainingStep:
+def _classifier(
+    built: Built, model: nn.Module, pictures: Any, labels: Any, overlap: bool
+) -> TrainingStep:
     built()
+    nn.sync_batch_norms(model)
     x = mb.placeholder("x", pictures.shape)
     y = mb.placeholder("y", labels.shape, "int64")
     with nn.train_mode() as statistics:
-        loss = F.cross_entropy(model(x), y)
-    return _with_sgd(model, loss, statistics, {"x": pictures, "y": labels})
+        total = F.cross_entropy(model(x), y, reduction="sum")
+        own = distributed.mean_over_ranks(total, mb.constant(float(len(labels))))
+    return _with_sgd(model, own, statistics, {"x": pictures, "y": labels}, overlap)
 
 
-def resnet50(built: Built, batch: int, size: int) -> TrainingStep:
+def resnet50(built: Built, batch: int, size: int, *, overlap: bool = True) -> TrainingStep:
     """ResNet-50 for ImageNet."""
-    return _classifier(built, resnet("resnet50", rng=0), *inputs.classification(batch, size))
+    model = resnet("resnet50", rng=0)
+    return _classifier(built, model, *inputs.classification(batch, size), overlap)
 
 
-def resnet1001(built: Built, batch: int, size: int, depth: int = 1001) -> TrainingStep:
+def resnet1001(
+    built: Built, batch: int, size: int, depth: int = 1001, *, overlap: bool = True
+) -> TrainingStep:
     """The pre-activation network for CIFAR-10."""
     classes = 10
     model = PreactivationResNet(depth, classes=classes, rng=0)
-    return _classifier(built, model, *inputs.classification(batch, size, classes))
+    return _classifier(built, model, *inputs.classification(batch, size, classes), overlap)
 
 
 def detector(
-    built: Built, batch: int, size: int, boxes: int, preset: str = "r50_fpn"
-) -> TrainingStep:
+    built: Built, batch: int, size: int, boxes: int, preset: str = "r50_fpn", *,
+    overlap: bool = True,
+) -> TrainingStep:  # fmt: skip
     """Faster R-CNN."""
-    fed = feeds_of(inputs.detection(batch, size, boxes), 0, 0)
+    pictures = inputs.detection(batch, size, boxes)
+    pictures["image_ids"] += distributed.current().rank * batch
+    fed = feeds_of(pictures, 0, 0)
     model = make_model(preset, {}, inputs.CLASSES, seed=0)
     built()
+    nn.sync_batch_norms(model)
     given = {name: mb.placeholder(name, a.shape, a.dtype.name) for name, a in fed.items()}
     with nn.train_mode(given["key"]) as statistics:
         first, *others = model.losses(**given).values()
-    return _with_sgd(model, sum(others, first), statistics, fed)
+    return _with_sgd(model, sum(others, first), statistics, fed, overlap)
 
 
 STEPS: Mapping[str, Callable[..., TrainingStep]] = {

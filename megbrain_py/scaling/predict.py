@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from megbrain_py import costs, ranks
+from megbrain_py.bench.steps import TrainingStep
 from megbrain_py.compiler import planned
 from megbrain_py.ops.collective.collective import Collective
 from megbrain_py.plan import Plan
 from megbrain_py.scaling.network import Cluster
-from megbrain_py.scaling.steps import Step
 from megbrain_py.scaling.timeline import StepTime, step_time
 
 COCO_IMAGES = 118_287  # of train2017
 
-Build: TypeAlias = Callable[[], Step]
+Build: TypeAlias = Callable[[], TrainingStep]
 
 
 @dataclass(frozen=True)
