@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -30,6 +32,8 @@ SETTINGS = [  # small pictures, every augmentation, a loader that works ahead
 class Run:
     """A short training on digit scenes in a folder of its own."""
 
+    settings: Sequence[str] = SETTINGS
+
     def __init__(self, annotations: Path, folder: Path) -> None:
         self.annotations = annotations
         self.folder = folder
@@ -37,13 +41,15 @@ class Run:
 
     def start(self) -> subprocess.Popen[bytes]:
         """From the beginning, or from the newest checkpoint."""
-        if (self.folder / "config.toml").exists():
-            words = ["--resume", str(self.folder)]
-        else:
-            own = [f"data.train={self.annotations}", "data.val=", f"output={self.folder}"]
-            words = ["examples/demo.toml", *own, *SETTINGS]
-        command = [sys.executable, "-m", "megbrain_py", "train", *words]
+        command = [sys.executable, "-m", "megbrain_py", *self.words()]
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+
+    def words(self) -> list[str]:
+        """`train ...`"""
+        if (self.folder / "config.toml").exists():
+            return ["train", "--resume", str(self.folder)]
+        own = [f"data.train={self.annotations}", "data.val=", f"output={self.folder}"]
+        return ["train", "examples/demo.toml", *own, *self.settings]
 
     def finish(self) -> checkpoint.Checkpoint:
         """To the end; the last checkpoint."""
@@ -90,33 +96,59 @@ def difference(a: checkpoint.Checkpoint, b: checkpoint.Checkpoint) -> str:
     return ""
 
 
-def kills(folder: Path, count: int = 10) -> bool:
-    """`count` kills at random moments; resumed runs are killed again; all must end bit-equal."""
+AnyRun = TypeVar("AnyRun", bound=Run)
+Generator = np.random.Generator
+
+
+def kill_again_and_again(
+    kind: Callable[[Path, Path], AnyRun],
+    folder: Path,
+    count: int,
+    kill: Callable[[AnyRun, Generator, float], str | None],
+) -> tuple[bool, int]:
+    """`count` kills; resumed runs are killed again; whether all end bit-equal, and how many ran.
+
+    kill: says what it did to a run, None when the run came to its end first; it is told how many
+    seconds a whole run takes.
+    """
     annotations, _ = make_digit_scenes(folder / "data", 100, 0, seed=0)
     start = time.perf_counter()
-    whole = Run(annotations, folder / "whole").finish()
+    whole = kind(annotations, folder / "whole").finish()
     took = time.perf_counter() - start
-    print(f"kills: the uninterrupted training took {took:.1f} s", flush=True)
+    print(f"kills: {STEPS} steps uninterrupted: {took:.1f} s", flush=True)
     rng = np.random.default_rng(SEED)
-    done = inside = runs = 0
+    done = runs = 0
     good = True
     while done < count:
-        run = Run(annotations, folder / f"run{runs}")
+        run = kind(annotations, folder / f"run{runs}")
         runs += 1
         moments: list[str] = []
         while done < count and (not moments or rng.random() < AGAIN):
-            writing = rng.random() < INSIDE_A_WRITE
-            moment = rng.uniform(0.1, 1.0) * took
-            which = int(rng.integers(STEPS // CHECKPOINT_EVERY))
-            what = run.kill_while_writing(which) if writing else run.kill_after(moment)
-            if what is None:  # the run came to its end, or the write did
+            what = kill(run, rng, took)
+            if what is None:
                 break
             moments.append(what)
             done += 1
-            inside += writing
         different = difference(run.finish(), whole)
         good = good and not different
         verdict = f"DIFFERENT in {different}" if different else "bit-equal"
-        print(f"kills: {done}: {', then '.join(moments) or 'missed'}: {verdict}", flush=True)
-    print(f"kills: {done} in {runs} trainings, {inside} inside a checkpoint write")
+        print(f"kills: {done}: {'; then '.join(moments) or 'missed'}: {verdict}", flush=True)
+    return good, runs
+
+
+def kills(folder: Path, count: int = 10) -> bool:
+    """`count` kills at random moments, some inside a checkpoint write; all must end bit-equal."""
+    inside = 0
+
+    def kill(run: Run, rng: Generator, took: float) -> str | None:
+        nonlocal inside
+        writing = rng.random() < INSIDE_A_WRITE
+        moment = rng.uniform(0.1, 1.0) * took
+        which = int(rng.integers(STEPS // CHECKPOINT_EVERY))
+        what = run.kill_while_writing(which) if writing else run.kill_after(moment)
+        inside += writing and what is not None
+        return what
+
+    good, runs = kill_again_and_again(Run, folder, count, kill)
+    print(f"kills: {count} in {runs} trainings, {inside} inside a checkpoint write")
     return good and inside * 5 >= count

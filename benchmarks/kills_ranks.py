@@ -14,10 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-from kills import AGAIN, ROOT, SEED, SETTINGS, STEPS, Run, difference
+from kills import ROOT, SETTINGS, STEPS, Generator, Run, kill_again_and_again
 
-from megbrain_py.data.digit_scenes import make_digit_scenes
 from megbrain_py.training import checkpoint
 
 RANKS = 3
@@ -31,17 +29,15 @@ SMALL = [  # one size of batch, unequal parts of it, little to compile
 class RanksRun(Run):
     """The same on many ranks; what they say of errors lies in `said`."""
 
+    settings = (*SETTINGS, *SMALL)
+
     @property
     def said(self) -> Path:
         return self.folder.with_suffix(".stderr")
 
     def start(self) -> subprocess.Popen[bytes]:
-        if (self.folder / "config.toml").exists():
-            words = ["--resume", str(self.folder)]
-        else:
-            own = [f"data.train={self.annotations}", "data.val=", f"output={self.folder}"]
-            words = ["examples/demo.toml", *own, *SETTINGS, *SMALL]
-        command = [sys.executable, "-m", "megbrain_py", "launch", "-n", str(RANKS), "train", *words]
+        launched = ["launch", "-n", str(RANKS), *self.words()]
+        command = [sys.executable, "-m", "megbrain_py", *launched]
         with self.said.open("wb") as stream:
             return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=stream)
 
@@ -98,31 +94,14 @@ class RanksRun(Run):
 
 
 def kills_ranks(folder: Path, count: int = 50) -> bool:
-    """`count` kills; resumed trainings are killed again; all must end bit-equal."""
-    annotations, _ = make_digit_scenes(folder / "data", 100, 0, seed=0)
-    start = time.perf_counter()
-    whole = RanksRun(annotations, folder / "whole").finish()
-    took = time.perf_counter() - start
-    print(f"kills: {RANKS} ranks, {STEPS} steps uninterrupted: {took:.1f} s", flush=True)
-    rng = np.random.default_rng(SEED)
-    done = runs = 0
-    good = True
-    while done < count:
-        run = RanksRun(annotations, folder / f"run{runs}")
-        runs += 1
-        moments: list[str] = []
-        while done < count and (not moments or rng.random() < AGAIN):
-            early = rng.random() < EARLY
-            step = -1 if early else int(rng.integers(min(run.steps(), STEPS - 1), STEPS))
-            wait = rng.uniform(0.0, 4.0 if early else 0.3)
-            seen = run.kill_a_rank(int(rng.integers(RANKS)), step, wait)
-            if seen is None:
-                break
-            moments.append(seen)
-            done += 1
-        different = difference(run.finish(), whole)
-        good = good and not different
-        verdict = f"DIFFERENT in {different}" if different else "bit-equal"
-        print(f"kills: {done}: {'; then '.join(moments) or 'missed'}: {verdict}", flush=True)
-    print(f"kills: {done} ranks killed in {runs} trainings")
+    """`count` kills of a rank; resumed trainings are killed again; all must end bit-equal."""
+
+    def kill(run: RanksRun, rng: Generator, _: float) -> str | None:
+        early = rng.random() < EARLY
+        step = -1 if early else int(rng.integers(min(run.steps(), STEPS - 1), STEPS))
+        wait = rng.uniform(0.0, 4.0 if early else 0.3)
+        return run.kill_a_rank(int(rng.integers(RANKS)), step, wait)
+
+    good, runs = kill_again_and_again(RanksRun, folder, count, kill)
+    print(f"kills: {count} ranks of {RANKS} killed in {runs} trainings")
     return good

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -86,11 +86,6 @@ def blocks(ranks: int) -> Group:
     if ranks < 1 or size % ranks:
         raise GraphError(f"group: {size} ranks cannot form groups of {ranks}")
     return Group(tuple(rank // ranks for rank in range(size)))
-
-
-def group_of(colors: Sequence[int]) -> Group:
-    """The group with these colors, one for each rank."""
-    return Group(tuple(int(color) for color in colors))
 
 
 def rows_of(count: int, rank: int, size: int) -> range:
