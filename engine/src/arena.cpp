@@ -11,16 +11,13 @@
 #include <string>
 
 #include "mb/error.h"
+#include "round_up.h"
 
 namespace mb {
 namespace {
 
 constexpr std::size_t kMostReserved = std::size_t{1} << 40;
 constexpr std::size_t kLeastReserved = std::size_t{1} << 30;
-
-std::size_t round_up(std::size_t bytes, std::size_t unit) {
-  return (bytes + unit - 1) / unit * unit;
-}
 
 void* map(std::size_t bytes, int protection) {
   void* block =

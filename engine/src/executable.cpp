@@ -9,6 +9,7 @@
 #include "clock.h"
 #include "mb/registry.h"
 #include "mb/relayout.h"
+#include "round_up.h"
 #include "slot_guard.h"
 #include "titles.h"
 
@@ -126,7 +127,7 @@ void Executable::bind_ports(const PlanSpec& plan) {
     for (const auto& [name, slot] : names) {
       const Tensor& tensor = at(slots_, slot);
       ports[name] = {tensor, tensor};
-      bytes += (tensor.bytes() + 63) / 64 * 64;  // cache lines
+      bytes += round_up(tensor.bytes());
     }
   };
   bind(plan.feeds, feeds_);
@@ -137,7 +138,7 @@ void Executable::bind_ports(const PlanSpec& plan) {
   for (auto* ports : {&feeds_, &fetches_}) {
     for (auto& [name, port] : *ports) {
       port.host.pointer = next;
-      next += (port.slot.bytes() + 63) / 64 * 64;
+      next += round_up(port.slot.bytes());
     }
   }
 }

@@ -9,6 +9,7 @@
 #include "bind.h"
 #include "clock.h"
 #include "mb/registry.h"
+#include "round_up.h"
 #include "titles.h"
 #if defined(__x86_64__)
 #include <emmintrin.h>
@@ -17,12 +18,9 @@
 namespace mb {
 namespace {
 
-constexpr std::size_t kLine = 64;  // bytes of a cache line; every tensor begins one
 constexpr std::size_t kCaches = std::size_t{64} << 20;  // more than this, caches do not hold
 constexpr int kLeastRuns = 3, kMostRuns = 15;           // after the first, which is not counted
 constexpr double kEnough = 0.005, kMost = 0.5;          // seconds of all runs: the usual, the limit
-
-std::size_t padded(std::size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
 
 // Random numbers in [-1, 1): a block of them over and over, its length no power of two.
 template <typename T>
@@ -69,12 +67,12 @@ Bound bind_memory(Backend& backend, const Measured& measured, std::size_t worksp
   for (std::size_t o = 0; o < bound.outputs.size(); ++o) {
     if (measured.over.at(o) < 0) own.push_back(&bound.outputs[o]);
   }
-  for (const Tensor* tensor : own) bound.bytes += padded(tensor->bytes());
+  for (const Tensor* tensor : own) bound.bytes += round_up(tensor->bytes());
   bound.memory = backend.borrow(bound.bytes);
   char* next = static_cast<char*>(bound.memory.get());
   for (Tensor* tensor : own) {
     tensor->pointer = next;
-    next += padded(tensor->bytes());
+    next += round_up(tensor->bytes());
   }
   for (std::size_t o = 0; o < bound.outputs.size(); ++o) {
     if (measured.over[o] < 0) continue;
@@ -101,7 +99,7 @@ void make_cold(const Bound& bound) {
   if (bound.bytes > kCaches) return;
 #if defined(__x86_64__)
   const char* const begin = static_cast<const char*>(bound.memory.get());
-  for (std::size_t at = 0; at < bound.bytes; at += kLine) _mm_clflush(begin + at);
+  for (std::size_t at = 0; at < bound.bytes; at += kCacheLine) _mm_clflush(begin + at);
   _mm_mfence();
 #endif
 }
